@@ -140,7 +140,8 @@ def test_character_by_character_equals_the_whole(response: Response) -> None:
 @given(nasty_text)
 def test_escaped_text_holds_no_marker_and_comes_back(text: str) -> None:
     escaped = escape(text)
-    assert '<' not in escaped and '>' not in escaped
+    assert '<' not in escaped
+    assert '>' not in escaped
     assert unescape(escaped) == text
     assert parse(escaped) == (Response((text,)), ())
 

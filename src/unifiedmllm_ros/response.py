@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Union
 
 from unifiedmllm_ros.errors import RepresentationError
 from unifiedmllm_ros.escaping import escape
@@ -79,7 +78,7 @@ class TaskCall:
         object.__setattr__(self, 'regions', tuple(self.regions))
 
 
-Part = Union[str, Region, TaskCall]
+Part = str | Region | TaskCall
 
 
 @dataclass(frozen=True)
