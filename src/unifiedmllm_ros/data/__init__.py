@@ -1,0 +1,1 @@
+"""Conversations for training and evaluation: one format, and the sets that come in it."""

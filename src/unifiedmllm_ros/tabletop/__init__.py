@@ -1,0 +1,1 @@
+"""The simulated table: scenes, ground truth, and questions about them."""
