@@ -1,0 +1,1 @@
+"""Experts: the systems that do what a task call asks for."""

@@ -1,0 +1,159 @@
+"""From task calls to experts: the router checks a call, turns regions to pixels, and runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unifiedmllm_ros.cancellation import Cancel, check, never
+from unifiedmllm_ros.errors import (
+    ExpertError,
+    MissingArgumentError,
+    MissingImageError,
+    MissingRegionError,
+    UnknownTaskError,
+)
+from unifiedmllm_ros.experts.base import (
+    OnProgress,
+    PixelBox,
+    Progress,
+    Request,
+    Result,
+    unheard,
+)
+from unifiedmllm_ros.experts.registry import ExpertRegistry
+from unifiedmllm_ros.representation import TASKS, Argument, Box, Region, TaskCall, TaskSpec
+
+
+class Router:
+    """Runs task calls on the experts of a registry; knows nothing of any model."""
+
+    def __init__(self, registry: ExpertRegistry) -> None:
+        self.registry = registry
+
+    @classmethod
+    def from_file(cls, path: Path | None = None) -> Router:
+        """Return the router of a configuration file, by default the package's own."""
+        return cls(ExpertRegistry.from_file(path))
+
+    def run(
+        self,
+        call: TaskCall,
+        image: NDArray[np.uint8] | None = None,
+        *,
+        seed: int = 0,
+        parameters: Mapping[str, Any] | None = None,
+        progress: OnProgress = unheard,
+        cancel: Cancel = never,
+    ) -> Result:
+        """Run one call on an image, (height, width, 3) uint8 RGB, where the task needs one.
+
+        Raises UnknownTaskError, MissingArgumentError, MissingRegionError, MissingImageError and
+        ExpertNotInstalledError before anything runs; ExpertError, ModelFileError or Cancelled
+        from the expert.
+        """
+        request = make_request(call, image, seed=seed, parameters=parameters or {})
+        check(cancel, f'task {call.task}')
+        return self.registry.expert(call.task).run(request, progress, cancel)
+
+    def run_all(
+        self,
+        calls: Iterable[TaskCall],
+        image: NDArray[np.uint8] | None = None,
+        *,
+        seed: int = 0,
+        progress: OnProgress = unheard,
+        cancel: Cancel = never,
+    ) -> tuple[Result, ...]:
+        """Run calls one after the other; `progress` covers all of them. Raises as `run` does."""
+        waiting = tuple(calls)
+        results: list[Result] = []
+        for index, call in enumerate(waiting):
+            share = _Share(progress, index, len(waiting))
+            results.append(self.run(call, image, seed=seed, progress=share, cancel=cancel))
+        return tuple(results)
+
+    def close(self) -> None:
+        """Unload all experts."""
+        self.registry.close()
+
+
+class _Share:
+    """The progress of one call as a share of the progress of all."""
+
+    def __init__(self, heard: OnProgress, index: int, count: int) -> None:
+        self._heard, self._index, self._count = heard, index, count
+
+    def __call__(self, progress: Progress) -> None:
+        self._heard(Progress(progress.phase, (self._index + progress.fraction) / self._count))
+
+
+def make_request(
+    call: TaskCall,
+    image: NDArray[np.uint8] | None,
+    *,
+    seed: int = 0,
+    parameters: Mapping[str, Any] | None = None,
+) -> Request:
+    """Check a call and return what its expert is asked; raises as `Router.run` does."""
+    spec = _spec(call)
+    _check_regions(call, spec)
+    if spec.argument is Argument.REQUIRED and not call.argument.strip():
+        raise MissingArgumentError(
+            f'task {call.task!r} needs an argument ({spec.description}): say what is to be done'
+        )
+    if spec.image and image is None:
+        raise MissingImageError(
+            f'task {call.task!r} works on an image and there is none: give one with the call'
+        )
+    boxes = () if image is None else pixel_boxes(call.regions, *image.shape[:2])
+    return Request(call.task, call.argument, image, call.regions, boxes, seed, parameters or {})
+
+
+def _spec(call: TaskCall) -> TaskSpec:
+    if call.task not in TASKS:
+        raise UnknownTaskError(
+            f'task {call.task!r} is unknown: one of {", ".join(TASKS)}, or add it with '
+            'register_task()'
+        )
+    return TASKS[call.task]
+
+
+def _check_regions(call: TaskCall, spec: TaskSpec) -> None:
+    fewest, most = spec.regions
+    if len(call.regions) < fewest:
+        raise MissingRegionError(
+            f'task {call.task!r} needs {fewest} or more regions and has {len(call.regions)}: '
+            'say where, as <p>phrase</p><box>[x1, y1, x2, y2]</box>'
+        )
+    if most is not None and len(call.regions) > most:
+        raise ExpertError(
+            f'task {call.task!r} takes at most {most} regions and has {len(call.regions)}: '
+            'leave them out'
+        )
+
+
+def pixel_boxes(regions: Iterable[Region], height: int, width: int) -> tuple[PixelBox, ...]:
+    """Return every box of the regions in pixels of an image of this size, in order."""
+    return tuple(
+        pixel_box(region.phrase, box, height, width) for region in regions for box in region.boxes
+    )
+
+
+def pixel_box(phrase: str, box: Box, height: int, width: int) -> PixelBox:
+    """Return a box in pixels; one narrower than a pixel is widened to one, inside the image."""
+    left, top, right, bottom = box.pixels(width, height)
+    left, right = _at_least_one(left, right, width)
+    top, bottom = _at_least_one(top, bottom, height)
+    return PixelBox(phrase, box, left, top, right, bottom)
+
+
+def _at_least_one(low: float, high: float, size: int) -> tuple[float, float]:
+    if high - low >= 1.0:
+        return low, high
+    low = min(max((low + high - 1.0) / 2, 0.0), size - 1.0)
+    return low, low + 1.0
