@@ -65,7 +65,10 @@ class Named(Protocol):
 
 @dataclass(frozen=True)
 class Entry:
-    """One asset: the short name that answers use, and the terms that questions may use."""
+    """One asset: the short name that answers use, and the terms that questions may use.
+
+    `names` are those of the catalogue, `coloured` its colour with a noun; `terms` is all of them.
+    """
 
     asset: str
     short: str
@@ -75,11 +78,7 @@ class Entry:
     coloured: tuple[str, ...]
     uses: frozenset[str]
     held_out: bool
-
-    @property
-    def terms(self) -> tuple[str, ...]:
-        """Every term that denotes this asset strictly, without repetition."""
-        return tuple(dict.fromkeys((self.kind, *self.names, *self.coloured, self.short)))
+    terms: tuple[str, ...]
 
 
 class Lexicon:
@@ -102,6 +101,8 @@ class Lexicon:
         ends = (a for t, a in self.strict.items() if t == term or t.endswith(tail))
         found = frozenset().union(*ends)
         colour, _, rest = term.partition(' ')
+        if rest in self.strict and colour == 'small':
+            found |= self._loose(rest)
         if rest in self.strict and any(e.colour == colour for e in self.entries.values()):
             found |= self._loose(rest) & self.with_some_colour(colour)
         return found
@@ -132,19 +133,21 @@ class Lexicon:
 
 def entry(asset: str, model: Named) -> Entry:
     """The terms of one catalogue model."""
-    colour = model.colour or ''
+    colour, short = model.colour or '', short_name(model)
     names = tuple(dict.fromkeys((model.name, *model.synonyms)))
-    plain = (model.kind, *(n for n in names if colour not in n.split()))
-    coloured = tuple(f'{colour} {n}' for n in plain if len(n.split()) == 1) if colour else ()
+    # A red box of cookies is a red box; what is in it is not red.
+    nouns = () if model.kind in _PRODUCTS else tuple(n for n in names if len(n.split()) == 1)
+    coloured = tuple(f'{colour} {n}' for n in dict.fromkeys((model.kind, *nouns))) if colour else ()
     return Entry(
         asset=asset,
-        short=short_name(model),
+        short=short,
         kind=model.kind,
         colour=colour,
         names=names,
-        coloured=tuple(dict.fromkeys(coloured)),
+        coloured=coloured,
         uses=_uses(model),
         held_out=bool(model.held_out),
+        terms=tuple(dict.fromkeys((model.kind, *names, *coloured, short))),
     )
 
 

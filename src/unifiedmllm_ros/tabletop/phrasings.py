@@ -63,7 +63,8 @@ REQUESTS: dict[str, Bank] = {
         please highlight {x} for me | get me the segmentation of {x} | shade {x}
         which pixels belong to {x}? | segmentation mask of {x} please | select {x}
         locate {x} and segment it | show me a mask of {x} | the outline of {x} please
-        i want you to cut out {x} | segment out {x} | just mask {x} | now segment {x}""",
+        i want you to cut out {x} | segment out {x} | just mask {x} | now segment {x}
+        have {x} segmented for me | cut {x} out as an image""",
         """could you give me a mask of {x}? | i need the pixels of {x} | please cut out {x} for me
         find {x} and highlight it | can you mask {x} for me? | draw the outline of {x}
         i want {x} segmented | show me {x} as a mask | get me a mask for {x}
@@ -284,7 +285,7 @@ BOTH: Bank = _bank(
 
 USE: Bank = _bank(
     """{some} i can {use} | {some} to {use} | {some} you can {use} | {some} i could {use}
-    {some} that i can {use} | {some} that is good to {use} | {some} with which to {use}""",
+    {some} that i can {use} | {some} good to {use} | {some} one can {use}""",
     """{some} you could {use} | {some} that you can {use}""",
 )
 """Descriptions by use; a use completes "something I can ..."."""
@@ -340,7 +341,7 @@ EVERYTHING: Bank = _bank(
 NEVER_SEEN: tuple[str, ...] = tuple(
     n.strip()
     for n in """hammer | scissors | banana | apple | laptop | phone | key | screwdriver
-    teapot | candle | lamp | shoe | hat | spoon | fork | knife | orange | lemon | tomato | pear
+    teapot | candle | lamp | shoe | hat | lemon | pear
     toothbrush | camera | clock | pen | pencil | ball | toy car | doll | guitar | umbrella | wallet
     glove | sock | cat | dog | flower | vase | jar | bread | egg | cake | carrot | potato | onion
     stapler | ruler | tape | drill | wrench | sponge | towel | soap | pillow | mouse | keyboard

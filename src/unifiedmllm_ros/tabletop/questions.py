@@ -7,19 +7,32 @@ milliseconds for a scene, deterministic by `rng`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
 from unifiedmllm_ros.errors import UnifiedMLLMError
 from unifiedmllm_ros.representation import Box, Region, Response, TaskCall, format
-from unifiedmllm_ros.tabletop.asking import PROPOSERS, Asked
+from unifiedmllm_ros.tabletop import pointing, stating
+from unifiedmllm_ros.tabletop.asked import Asked, Proposer
 from unifiedmllm_ros.tabletop.lexicon import Lexicon, default_lexicon
 from unifiedmllm_ros.tabletop.phrasings import REQUESTS
 from unifiedmllm_ros.tabletop.record import Corners, SceneRecord
 from unifiedmllm_ros.tabletop.referring import View, left_to_right
 from unifiedmllm_ros.tabletop.wording import typed
 
+PROPOSERS: Mapping[str, Proposer] = {
+    'name': pointing.by_name,
+    'colour': pointing.by_colour,
+    'relation': pointing.by_relation,
+    'order': pointing.by_order,
+    'superlative': pointing.by_superlative,
+    'use': pointing.by_use,
+    'several': pointing.several,
+    'absent': pointing.absent,
+    'count': stating.count,
+    'yesno': stating.yes_or_no,
+}
 KINDS: tuple[str, ...] = tuple(PROPOSERS)
 SPLITS = ('train', 'test')
 

@@ -126,6 +126,7 @@ class View:
     referable: tuple[Seen, ...] = ()
     _pools: dict[str, Pool] = field(default_factory=dict)
     _names: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    _shared: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         self.seen = tuple(self._see(o) for o in self.scene.objects if o.area > 0)
@@ -150,8 +151,10 @@ class View:
 
     def shared_nouns(self) -> tuple[str, ...]:
         """Terms that several objects of the scene answer to, so that a noun is not enough."""
-        terms = dict.fromkeys(t for s in self.referable for t in s.entry.terms)
-        return tuple(t for t in terms if len(self.pool(t).members) > 1)
+        if self._shared is None:
+            terms = dict.fromkeys(t for s in self.referable for t in s.entry.terms)
+            self._shared = tuple(t for t in terms if len(self.pool(t).members) > 1)
+        return self._shared
 
     def coloured(self, colour: str) -> Pool:
         """The objects of one colour; those partly of it, or of unknown colour, are doubtful."""

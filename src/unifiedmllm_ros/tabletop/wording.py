@@ -18,18 +18,19 @@ def draw(bank: Bank, split: str, rng: Random) -> str:
 
 
 def definite(noun: str, rng: Random) -> str:
-    """A noun phrase for one certain object: mostly "the", at times "that", "my" or nothing."""
+    """A noun phrase for one certain object: mostly "the", at times "that" or nothing."""
     dice = rng.random()
-    if dice < 0.82:
+    if dice < 0.85:
         return f'the {noun}'
-    if dice < 0.92:
-        return noun
-    return f'that {noun}' if dice < 0.96 else f'my {noun}'
+    return noun if dice < 0.95 else f'that {noun}'
 
 
 def named(noun: str, rng: Random) -> str:
-    """A noun phrase for an object named by kind, where "a mug" is natural as well."""
-    return article(noun) if rng.random() < 0.08 else definite(noun, rng)
+    """A noun phrase for an object named by kind, where "a mug" and "my mug" are natural as well."""
+    dice = rng.random()
+    if dice < 0.08:
+        return article(noun)
+    return f'my {noun}' if dice < 0.13 else definite(noun, rng)
 
 
 def typed(text: str, rng: Random) -> str:
