@@ -199,7 +199,7 @@ class UnifiedMLLMProcessor:
         return cls(_read_tokenizer(folder / TOKENIZER_FILE), _read_config(folder / PROCESSOR_FILE))
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write tokenizer.json, tokenizer_config.json (for AutoTokenizer), processor_config.json."""
+        """Write tokenizer.json, tokenizer_config.json (AutoTokenizer) and processor_config.json."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self.tokenizer.save(str(folder / TOKENIZER_FILE))

@@ -1,0 +1,1 @@
+"""The multimodal language model: configuration, encoders, projectors, modeling, processing."""

@@ -1,0 +1,120 @@
+"""UnifiedMLLM: image encoder, projector and causal language model as one `transformers` model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel
+
+from unifiedmllm_ros.model.configuration import UnifiedMLLMConfig
+from unifiedmllm_ros.model.encoders import build_image_tower
+from unifiedmllm_ros.model.projectors import COORDINATE_FEATURES, coordinate_features
+
+NUMBERS = 1001
+
+
+class UnifiedMLLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
+    """Text from images and text (arXiv 2408.02503, section 3; image and text modalities).
+
+    In `input_ids` every visual token of an image has one placeholder of id
+    `config.image_token_id`.
+    """
+
+    config_class = UnifiedMLLMConfig
+    base_model_prefix = 'language_model'
+    main_input_name = 'input_ids'
+    _supports_sdpa = True
+    _tied_weights_keys = {
+        'language_model.lm_head.weight': 'language_model.model.embed_tokens.weight'
+    }
+
+    def __init__(self, config: UnifiedMLLMConfig) -> None:
+        super().__init__(config)
+        text = config.text_config
+        self.language_model = AutoModelForCausalLM.from_config(text)
+        scale = getattr(text, 'initializer_range', 0.02)
+        self.image_tower = build_image_tower(config.vision_config, text.hidden_size, scale)
+        self.register_buffer('word_ids', _word_table(config.word_token_ids), persistent=False)
+        self.post_init()
+
+    def _init_weights(self, module: torch.nn.Module) -> None:
+        """The parts initialise themselves; nothing is left to draw here."""
+
+    def get_input_embeddings(self) -> torch.nn.Module:
+        """The language model's token embedding."""
+        return self.language_model.get_input_embeddings()
+
+    def word_embeddings(self) -> Tensor | None:
+        """(W, D): for each word of the region encoder the mean embedding of its tokens."""
+        if not self.word_ids.numel():
+            return None
+        known = (self.word_ids >= 0).unsqueeze(-1)
+        rows = self.get_input_embeddings()(self.word_ids.clamp(min=0)) * known
+        return rows.sum(1) / known.sum(1)
+
+    def encode_image(self, pixel_values: Tensor) -> Tensor:
+        """(B, 3, H, W) RGB in [0, 1] -> visual tokens (B, N, D) in the embedding space."""
+        return self.image_tower(pixel_values, self.word_embeddings())
+
+    def embed(self, input_ids: Tensor, image_features: Tensor | None = None) -> Tensor:
+        """Token embeddings with the image placeholders replaced.
+
+        Raises: ValueError: placeholders and visual tokens differ in number.
+        """
+        embeddings = self.get_input_embeddings()(input_ids)
+        if image_features is None:
+            return embeddings
+        places = input_ids == self.config.image_token_id
+        rows = image_features.reshape(-1, image_features.shape[-1]).to(embeddings.dtype)
+        if int(places.sum()) != len(rows):
+            raise ValueError(
+                f'{int(places.sum())} image placeholders for {len(rows)} visual tokens; '
+                "encode the conversation with this model's processor"
+            )
+        return embeddings.masked_scatter(places.unsqueeze(-1), rows)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        image_features: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """As the causal language model's forward, with an image by pixels or by features."""
+        if inputs_embeds is None:
+            if input_ids is None:
+                raise ValueError('give input_ids or inputs_embeds')
+            if image_features is None and pixel_values is not None:
+                image_features = self.encode_image(pixel_values)
+            inputs_embeds = self.embed(input_ids, image_features)
+        return self.language_model(inputs_embeds=inputs_embeds, **kwargs)
+
+    def prepare_inputs_for_generation(self, input_ids: Tensor, **kwargs: Any) -> dict[str, Any]:
+        """The image belongs to the first step alone; afterwards the cache holds it."""
+        pixel_values = kwargs.pop('pixel_values', None)
+        inputs = super().prepare_inputs_for_generation(input_ids, **kwargs)
+        cache = kwargs.get('past_key_values')
+        if pixel_values is not None and (cache is None or not cache.get_seq_length()):
+            inputs['pixel_values'] = pixel_values
+        return inputs
+
+    @torch.no_grad()
+    def initialise_numbers(self) -> None:
+        """Give the 1001 number tokens a common geometry: near numbers, near embeddings."""
+        first, rows = self.config.first_number_id, self.get_input_embeddings().weight
+        basis = torch.empty(COORDINATE_FEATURES, rows.shape[1])
+        torch.nn.init.orthogonal_(basis)
+        features = coordinate_features(torch.linspace(0, 1, NUMBERS)) / COORDINATE_FEATURES**0.5
+        # The same root mean square as the other rows have.
+        scale = self.config.text_config.initializer_range * (2 * rows.shape[1]) ** 0.5
+        rows[first : first + NUMBERS] = scale * (features @ basis)
+
+
+def _word_table(spellings: list[list[int]]) -> Tensor:
+    """Token ids of each word, padded with -1: (W, longest)."""
+    longest = max((len(ids) for ids in spellings), default=0)
+    rows = [ids + [-1] * (longest - len(ids)) for ids in spellings]
+    return torch.tensor(rows, dtype=torch.long).reshape(len(spellings), longest)

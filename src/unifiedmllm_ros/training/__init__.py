@@ -1,0 +1,1 @@
+"""Training of the model's stages; needs the `train` extra (torch, transformers)."""

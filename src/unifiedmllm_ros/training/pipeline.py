@@ -1,0 +1,188 @@
+"""The phases that make `tabletop-nano`, each resumable, all in one work folder.
+
+tokenizer   learn the tokenizer on questions and answers
+imagine     teach the language model to read regions, on scenes that were never rendered
+regions     train the dense head on cached backbone features
+read        find the regions of every training image, and teach the language model on those
+mask        train the mask network
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import torch
+
+from unifiedmllm_ros.model.efficientnet import EfficientNetLite0
+from unifiedmllm_ros.model.modeling import UnifiedMLLMForConditionalGeneration
+from unifiedmllm_ros.model.processing import UnifiedMLLMProcessor
+from unifiedmllm_ros.model.regions import Regions
+from unifiedmllm_ros.model.tokenizer import build_tokenizer
+from unifiedmllm_ros.tabletop.lexicon import Lexicon, default_lexicon
+from unifiedmllm_ros.tabletop.questions import corpus, questions
+from unifiedmllm_ros.tabletop.record import SceneRecord
+from unifiedmllm_ros.tabletop.symbolic import sample_scene
+from unifiedmllm_ros.training.answers import AnswerCollator, Batch, Dialogue
+from unifiedmllm_ros.training.imagined import imagine_regions
+from unifiedmllm_ros.training.language import LanguageRecipe, Pointer, train_language
+from unifiedmllm_ros.training.pyramid_cache import PyramidCache
+from unifiedmllm_ros.training.region_head import (
+    RegionHeadRecipe,
+    find_regions,
+    train_region_head,
+)
+from unifiedmllm_ros.training.tabletop_nano import (
+    IMAGE_SIZE,
+    nano_processor,
+    new_model,
+    word_rows,
+)
+
+CORPUS_LINES = 60_000
+CACHE_CAPACITY = 40_000  # images; the files are sparse
+
+
+@dataclass
+class Workshop:
+    """Where the pieces are kept between the phases."""
+
+    folder: Path
+    lexicon: Lexicon
+
+    @classmethod
+    def open(cls, folder: Path) -> Workshop:
+        folder.mkdir(parents=True, exist_ok=True)
+        return cls(folder, default_lexicon())
+
+    def processor(self) -> UnifiedMLLMProcessor:
+        """The processor; its tokenizer is learnt at the first call."""
+        if not (self.folder / 'tokenizer.json').exists():
+            tokenizer = build_tokenizer(corpus(Random(0), CORPUS_LINES))
+            nano_processor(tokenizer).save_pretrained(self.folder)
+        return UnifiedMLLMProcessor.from_pretrained(self.folder)
+
+    def model(self, *checkpoints: str) -> tuple[UnifiedMLLMForConditionalGeneration, Pointer]:
+        """The model with the checkpoints that exist, later ones over earlier ones."""
+        torch.manual_seed(0)
+        model = new_model(self.processor(), self.lexicon)
+        pointer = Pointer(model.config.text_config.hidden_size)
+        for name in checkpoints:
+            file = self.folder / f'{name}.pt'
+            if file.exists():
+                state = torch.load(file, weights_only=True)
+                model.load_state_dict(state['model'], strict=False)
+                if 'pointer' in state:
+                    pointer.load_state_dict(state['pointer'])
+        return model, pointer
+
+    def cache(
+        self, data: Path, scenes: list[SceneRecord], backbone: EfficientNetLite0
+    ) -> PyramidCache:
+        """Backbone features of a data folder's scenes, computed where they are missing."""
+        path = self.folder / f'features-{data.name}'
+        cache = PyramidCache.open(path, IMAGE_SIZE, CACHE_CAPACITY)
+        cache.extend(data, scenes, backbone.eval(), path)
+        return cache
+
+
+def dialogues(scene: SceneRecord, rng: Random, count: int, lexicon: Lexicon) -> list[Dialogue]:
+    """Pairs of a scene; one in six continues with further questions of the same dialogue."""
+    asked = questions(scene, rng, 'train', count=count, lexicon=lexicon)
+    turns = [(q.text, q.answer_text) for q in asked]
+    made: list[Dialogue] = []
+    while turns:
+        length = rng.choice((1, 1, 1, 1, 1, 1, 1, 2, 3))
+        made.append(Dialogue(tuple(turns[:length])))
+        turns = turns[length:]
+    return made
+
+
+def stack(regions: Sequence[Regions]) -> Regions:
+    """Concatenate batches of regions."""
+    return Regions(
+        *(torch.cat([getattr(r, name) for r in regions]) for name in Regions.__dataclass_fields__)
+    )
+
+
+def imagine(shop: Workshop, recipe: LanguageRecipe) -> None:
+    """Phase `imagine`."""
+    model, pointer = shop.model()
+    collate = AnswerCollator(shop.processor())
+    vision = model.config.vision_config
+
+    def next_batch(size: int, rng: np.random.Generator) -> tuple[Batch, Regions]:
+        seed = Random(int(rng.integers(2**62)))
+        scenes = [sample_scene(seed, shop.lexicon) for _ in range(size)]
+        regions = [
+            imagine_regions(
+                scene,
+                word_rows(scene, vision.words, shop.lexicon),
+                vision.regions,
+                vision.width,
+                rng,
+            )
+            for scene in scenes
+        ]
+        pairs = [dialogues(scene, seed, recipe.questions, shop.lexicon) for scene in scenes]
+        return collate(pairs), stack(regions)
+
+    train_language(model, pointer, next_batch, recipe, shop.folder, 'imagine')
+
+
+def train_regions(
+    shop: Workshop, data: Path, scenes: list[SceneRecord], recipe: RegionHeadRecipe
+) -> None:
+    """Phase `regions`; call again with more scenes to go on from the last checkpoint."""
+    model, _ = shop.model('regions')
+    encoder = model.image_tower.encoder
+    words = [word_rows(s, encoder.config.words, shop.lexicon) for s in scenes]
+    cache = shop.cache(data, scenes, encoder.backbone)
+    train_region_head(encoder, cache, scenes, words, recipe, shop.folder / 'regions.jsonl')
+    state = {f'image_tower.encoder.{k}': v for k, v in encoder.state_dict().items()}
+    torch.save({'model': state}, shop.folder / 'regions.pt')
+
+
+def find_all(shop: Workshop, data: Path, scenes: list[SceneRecord]) -> Regions:
+    """The regions that the trained encoder sees in every scene."""
+    model, _ = shop.model('regions')
+    encoder = model.image_tower.encoder.eval()
+    cache = shop.cache(data, scenes, encoder.backbone)
+    parts = [
+        find_regions(encoder, cache.batch(np.arange(start, min(start + 64, len(scenes)))))
+        for start in range(0, len(scenes), 64)
+    ]
+    return stack(parts)
+
+
+def read(
+    shop: Workshop,
+    bank: Regions,
+    scenes: list[SceneRecord],
+    recipe: LanguageRecipe,
+    imagined: float = 0.15,
+) -> None:
+    """Phase `read`: the language model on what the encoder really sees, with some imagined
+    scenes among them, which keep it from learning the training images by heart."""
+    model, pointer = shop.model('regions', 'imagine', 'regions', 'read')
+    collate = AnswerCollator(shop.processor())
+    vision = model.config.vision_config
+
+    def one(rng: np.random.Generator, seed: Random) -> tuple[Regions, SceneRecord]:
+        if rng.random() < imagined:
+            scene = sample_scene(seed, shop.lexicon)
+            words = word_rows(scene, vision.words, shop.lexicon)
+            return imagine_regions(scene, words, vision.regions, vision.width, rng), scene
+        index = int(rng.integers(len(scenes)))
+        return bank.map(lambda x: x[index : index + 1]), scenes[index]
+
+    def next_batch(size: int, rng: np.random.Generator) -> tuple[Batch, Regions]:
+        seed = Random(int(rng.integers(2**62)))
+        picked = [one(rng, seed) for _ in range(size)]
+        pairs = [dialogues(scene, seed, recipe.questions, shop.lexicon) for _, scene in picked]
+        return collate(pairs), stack([regions for regions, _ in picked])
+
+    train_language(model, pointer, next_batch, recipe, shop.folder, 'read')
