@@ -38,6 +38,7 @@ _PRODUCTS = frozenset({'can', 'bottle', 'carton', 'box'})
 _ALIKE = (
     {'white', 'beige'},
     {'white', 'silver'},
+    {'white', 'grey'},
     {'grey', 'silver'},
     {'yellow', 'orange'},
     {'yellow', 'beige'},
