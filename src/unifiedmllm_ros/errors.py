@@ -31,6 +31,12 @@ class ImageError(UnifiedMLLMError, ValueError):
     code = 'invalid_image'
 
 
+class NoImageError(ImageError):
+    """A question about an image before there is one."""
+
+    code = 'no_image'
+
+
 class InstructionError(UnifiedMLLMError, ValueError):
     """An instruction that is empty, too long or not text."""
 

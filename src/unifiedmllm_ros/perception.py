@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unifiedmllm_ros.cancellation import Cancel, EventLike, as_cancel, check
-from unifiedmllm_ros.errors import Cancelled, ImageError, UnifiedMLLMError
+from unifiedmllm_ros.errors import Cancelled, ImageError, NoImageError, UnifiedMLLMError
 from unifiedmllm_ros.experts.base import OnProgress, Result, SegmentationResult, unheard
 from unifiedmllm_ros.instruction import clean_instruction
 from unifiedmllm_ros.locations import model_folder
@@ -121,7 +121,7 @@ class Perceiver:
         execute: carry out the answer's task calls. mask_all: give every region of the answer a
         mask, not only those of `seg` calls. seed: for the experts.
 
-        Raises InstructionError, ImageError (no image), Cancelled, or what the model raises. A
+        Raises InstructionError, NoImageError, Cancelled, or what the model raises. A
         call that fails does not take the answer away: it is one of its failures.
         """
         question = clean_instruction(instruction)
@@ -161,7 +161,7 @@ class Perceiver:
 
     def _image(self) -> _Seen:
         if self._seen is None:
-            raise ImageError('there is no image to ask about: call set_image() first')
+            raise NoImageError('there is no image to ask about: call set_image() first')
         return self._seen
 
 
