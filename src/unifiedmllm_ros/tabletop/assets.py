@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
-from unifiedmllm_ros.errors import MissingExtraError
+from unifiedmllm_ros.errors import ConfigError, MissingExtraError
 from unifiedmllm_ros.tabletop.catalogue import CATALOGUE, ObjectModel
 
 SLOTS = 2
@@ -115,9 +116,9 @@ def _add_surface(mujoco: Any, spec: Any, name: str, file: Path) -> None:
 
 
 def _embed(texture: Any, file: Path) -> None:
-    import cv2
-
     picture = cv2.imread(str(file), cv2.IMREAD_COLOR)
+    if picture is None:
+        raise ConfigError(f'{file}: is no readable picture: install the asset packages again')
     height, width = picture.shape[:2]
     scale = TEXTURE_SIZE / max(height, width)
     if scale < 1:

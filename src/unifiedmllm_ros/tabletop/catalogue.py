@@ -14,7 +14,7 @@ RGB = tuple[float, float, float]
 DRINK = ('drink', 'drink from')
 SNACK = ('eat', 'snack on')
 FLAVOUR = ('eat', 'season food', 'put on food')
-STORE = ('store things', 'put things in')
+STORE = ('store things in', 'put things in')
 
 
 @dataclass(frozen=True)
@@ -379,7 +379,7 @@ def _household() -> dict[str, ObjectModel]:
             'dish drainer',
             'white',
             ('drainer', 'dish rack'),
-            ('dry dishes',),
+            ('dry dishes on',),
             scale=0.8,
         ),
         'peg_rack': _scanned(
@@ -388,7 +388,7 @@ def _household() -> dict[str, ObjectModel]:
             'rack',
             'white',
             ('plate rack',),
-            ('dry dishes',),
+            ('dry dishes on',),
             scale=0.7,
         ),
         'wine_rack': _turbo(

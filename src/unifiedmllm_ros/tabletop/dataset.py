@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from unifiedmllm_ros.errors import ConfigError
 from unifiedmllm_ros.tabletop.catalogue import CATALOGUE, KNOWN
 from unifiedmllm_ros.tabletop.record import ObjectRecord, SceneRecord
 from unifiedmllm_ros.tabletop.rendering import Frame, TableRenderer
@@ -55,10 +56,12 @@ def write_dataset(
 ) -> int:
     """Write the scenes that are still missing and return how many were.
 
-    `on_scene` is told the number of scenes on disk after each one.
+    `on_scene` is told the number of scenes on disk after each one. Raises ConfigError when the
+    folder holds scenes of another request.
     """
     for name in ('images', 'masks'):
         (request.folder / name).mkdir(parents=True, exist_ok=True)
+    _check_same(request)
     index = request.folder / 'scenes.jsonl'
     done = _complete_lines(index)
     missing = range(done, request.count)
@@ -72,6 +75,29 @@ def write_dataset(
             if on_scene is not None:
                 on_scene(done)
     return len(missing)
+
+
+def _check_same(request: DatasetRequest) -> None:
+    """Going on in a folder needs the request that began it."""
+    asked = {
+        'split': request.wanted.split,
+        'held_out': request.wanted.held_out,
+        'seed': request.wanted.seed,
+        'width': request.width,
+        'height': request.height,
+        'objects': list(request.objects),
+    }
+    path = request.folder / 'dataset.json'
+    if not path.exists():
+        path.write_text(json.dumps(asked, indent=1) + '\n', encoding='utf-8')
+        return
+    begun = json.loads(path.read_text(encoding='utf-8'))
+    for name, value in asked.items():
+        if begun.get(name) != value:
+            raise ConfigError(
+                f'{request.folder} was begun with {name} {begun.get(name)!r}, not {value!r}: '
+                'give the same again, or another folder'
+            )
 
 
 def _complete_lines(index: Path) -> int:
