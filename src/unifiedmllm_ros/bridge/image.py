@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import array
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -32,7 +32,7 @@ _MESSAGE_DTYPES = {
 class ImageLimits:
     """Sizes that are accepted: shorter side in pixels, and pixels altogether."""
 
-    min_side: int = 16
+    min_side: int = 2
     max_pixels: int = 33_177_600  # 7680 x 4320
 
     def check(self, width: int, height: int) -> None:
@@ -149,7 +149,7 @@ def array_to_image(pixels: np.ndarray, encoding: str, header: Any) -> Any:
     message = Image(header=header, encoding=encoding, is_bigendian=0)
     message.height, message.width = pixels.shape[:2]
     message.step = little.strides[0]
-    message.data = _message_bytes(memoryview(little).cast('B'))
+    message.data = _message_bytes(little.data.cast('B'))
     return message
 
 
@@ -160,7 +160,7 @@ def rgb_to_jpeg(rgb: np.ndarray, header: Any, quality: int = 85) -> Any:
     bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
     _, data = cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
     message = CompressedImage(header=header, format='jpeg')
-    message.data = _message_bytes(memoryview(data).cast('B'))
+    message.data = _message_bytes(data.data.cast('B'))
     return message
 
 
@@ -182,7 +182,7 @@ def _pixels(message: Any, encoding: Encoding) -> np.ndarray:
             f'{message.height} is {message.step * message.height}; check the camera driver'
         )
     rows = np.frombuffer(data, np.uint8).reshape(message.height, message.step)[:, :row_bytes]
-    order = '>' if message.is_bigendian else '<'
+    order: Literal['<', '>'] = '>' if message.is_bigendian else '<'
     dtype = encoding.dtype.newbyteorder(order)
     if encoding.dtype.itemsize > 1 and message.step % encoding.dtype.itemsize:
         rows = np.ascontiguousarray(rows)

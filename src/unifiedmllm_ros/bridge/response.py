@@ -1,0 +1,90 @@
+"""An answer, or why there is none, as a Response message."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from unifiedmllm_ros import msg
+from unifiedmllm_ros.bridge.detections import confidence
+from unifiedmllm_ros.bridge.error_codes import error_code, error_message
+from unifiedmllm_ros.representation import Box, Problem, Region, Response, TaskCall
+
+
+def response_message(
+    header: Any,
+    instruction: str,
+    response: Response,
+    raw: str,
+    problems: Iterable[Problem] = (),
+    stages: Mapping[str, float] | None = None,
+    model: str = '',
+    backend: str = '',
+) -> msg.Response:
+    """Make the message of an answer.
+
+    Args:
+        header: std_msgs/Header of the image.
+        instruction: the question, as understood.
+        response: the answer.
+        raw: the answer's text in the unified representation.
+        problems: flaws found in `raw`.
+        stages: milliseconds by name of the stage.
+        model: name of the model.
+        backend: what runs it.
+    """
+    return msg.Response(
+        header=header,
+        instruction=instruction,
+        text=response.text.strip(),
+        raw=raw,
+        regions=[_region(region) for region in response.regions],
+        calls=[_call(call) for call in response.calls],
+        problems=[_problem(problem) for problem in problems],
+        stages=stage_messages(stages or {}),
+        model=model,
+        backend=backend,
+    )
+
+
+def error_response(header: Any, instruction: str, error: BaseException) -> msg.Response:
+    """Make the message that says why a question has no answer."""
+    return msg.Response(
+        header=header,
+        instruction=encodable(instruction),
+        error_code=error_code(error),
+        error_msg=encodable(error_message(error)),
+    )
+
+
+def stage_messages(stages: Mapping[str, float]) -> list[msg.StageTime]:
+    """Make the StageTime messages of {stage: milliseconds}, in order."""
+    return [msg.StageTime(stage=name, milliseconds=float(ms)) for name, ms in stages.items()]
+
+
+def encodable(text: str, limit: int = 4000) -> str:
+    """Return `text` as a ROS string can carry it: UTF-8 without NUL, at most `limit` characters."""
+    clean = text.encode('utf-8', 'replace').decode('utf-8').replace('\0', '')
+    return clean if len(clean) <= limit else clean[: limit - 1] + '…'
+
+
+def _region(region: Region) -> msg.Region:
+    return msg.Region(phrase=region.phrase, boxes=[_box(box) for box in region.boxes])
+
+
+def _box(box: Box) -> msg.Box:
+    return msg.Box(x1=box.x1, y1=box.y1, x2=box.x2, y2=box.y2, confidence=confidence(box))
+
+
+def _call(call: TaskCall) -> msg.TaskCall:
+    regions = [_region(region) for region in call.regions]
+    return msg.TaskCall(task=call.task, argument=call.argument, regions=regions)
+
+
+def _problem(problem: Problem) -> msg.Problem:
+    return msg.Problem(
+        kind=problem.kind.value,
+        position=problem.position,
+        text=problem.text,
+        message=problem.message,
+    )

@@ -1,0 +1,146 @@
+"""The action `ask`: goals are answered by the worker, so no executor thread ever waits for one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from rclpy.action import ActionServer, CancelResponse, GoalResponse
+
+from unifiedmllm_ros.action import Ask
+from unifiedmllm_ros.bridge.error_codes import error_code, error_message
+from unifiedmllm_ros.bridge.response import encodable, error_response
+from unifiedmllm_ros.errors import Cancelled
+from unifiedmllm_ros.nodes.frame import BusyError, Frame
+from unifiedmllm_ros.nodes.inquiry import Inquiry
+from unifiedmllm_ros.nodes.worker import Worker
+
+OnText = Callable[[str], None]
+Answering = Callable[[Any, OnText, Callable[[], bool]], Inquiry]
+"""(goal request, on_text, cancel) -> answer; runs in the worker's thread."""
+
+
+class _DeferredActionServer(ActionServer):
+    """`goal.execute()` only marks a goal as executing.
+
+    `notify_execute()` with a callback then ends it.
+    """
+
+    def notify_execute(self, goal_handle: Any, execute_callback: Any) -> None:
+        if execute_callback is not None:
+            super().notify_execute(goal_handle, execute_callback)
+
+
+class AskServer:
+    """Accepts every goal, and ends it with an answer or with an error code.
+
+    Args:
+        node: on which the action is offered.
+        worker: which answers.
+        answering: what it does for a goal.
+        most_pending: how many goals may wait at this moment.
+        report: is told (error, header, instruction) of goals that failed; cancelled ones did not.
+    """
+
+    def __init__(
+        self,
+        node: Any,
+        worker: Worker[Frame],
+        answering: Answering,
+        most_pending: Callable[[], int],
+        report: Callable[[BaseException], None],
+    ) -> None:
+        self._worker = worker
+        self._answering = answering
+        self._most_pending = most_pending
+        self._report = report
+        self._server = _DeferredActionServer(
+            node,
+            Ask,
+            'ask',
+            execute_callback=_unused,
+            goal_callback=lambda request: GoalResponse.ACCEPT,
+            cancel_callback=lambda goal: CancelResponse.ACCEPT,
+            handle_accepted_callback=self._accepted,
+        )
+
+    def destroy(self) -> None:
+        """Take the action back."""
+        self._server.destroy()
+
+    def _accepted(self, goal: Any) -> None:
+        most = self._most_pending()
+        if self._worker.pending >= most:
+            goal.execute()
+            self._fail(
+                goal, BusyError(f'{most} questions are waiting already (max_pending_questions)')
+            )
+            return
+        self._worker.submit(partial(self._work, goal, time.monotonic()))
+
+    def _work(self, goal: Any, accepted: float) -> None:
+        goal.execute()
+        try:
+            if goal.is_cancel_requested:
+                raise Cancelled('the question was cancelled while it waited')
+            inquiry = self._answering(
+                goal.request, _Feedback(goal, accepted), lambda: goal.is_cancel_requested
+            )
+            result = _result(inquiry)
+        except Exception as error:
+            self._fail(goal, error)
+            return
+        self._end(goal, goal.succeed, result)
+
+    def _fail(self, goal: Any, error: BaseException) -> None:
+        cancelled = isinstance(error, Cancelled) and goal.is_cancel_requested
+        if not cancelled:
+            self._report(error)
+        header = goal.request.image.header
+        if goal.request.compressed_image.data:
+            header = goal.request.compressed_image.header
+        result = Ask.Result(
+            response=error_response(header, goal.request.instruction, error),
+            error_code=error_code(error),
+            error_msg=encodable(error_message(error)),
+        )
+        self._end(goal, goal.canceled if cancelled else goal.abort, result)
+
+    def _end(self, goal: Any, conclude: Callable[[], None], result: Any) -> None:
+        def finish(_: Any) -> Any:
+            conclude()
+            return result
+
+        self._server.notify_execute(goal, finish)
+
+
+class _Feedback:
+    """Sends the prose so far to the client that asked."""
+
+    def __init__(self, goal: Any, accepted: float) -> None:
+        self._goal = goal
+        self._accepted = accepted
+        self._text = ''
+
+    def __call__(self, piece: str) -> None:
+        self._text += piece
+        elapsed = time.monotonic() - self._accepted
+        self._goal.publish_feedback(Ask.Feedback(partial_text=self._text, elapsed_s=elapsed))
+
+
+def _result(inquiry: Inquiry) -> Any:
+    messages = inquiry.messages
+    return Ask.Result(
+        response=messages.response,
+        detections=messages.detections,
+        masks=messages.masks,
+        label_info=messages.label_info,
+        error_code=messages.response.error_code,
+        error_msg=messages.response.error_msg,
+    )
+
+
+def _unused(goal: Any) -> Any:
+    raise AssertionError('goals are ended through notify_execute')
