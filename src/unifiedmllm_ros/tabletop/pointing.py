@@ -128,7 +128,8 @@ def by_use(view: View, rng: Random, split: str) -> Asked | None:
             return one(pool.members[0], words, relation=use, needed=True)
         if pool.members:
             return all_of(pool, words, f'thing to {use}', relation=use)
-        return none_there(words, f'thing to {use}')
+        if view.nothing_serves(use):
+            return none_there(words, f'thing to {use}')
     return None
 
 

@@ -177,6 +177,11 @@ class View:
         loose = self.lexicon.loose[term]
         return not any(o.name in loose for o in self.scene.objects)
 
+    def nothing_serves(self, use: str) -> bool:
+        """Whether no object of the scene, seen or hidden, would serve a use even at a pinch."""
+        assets = self.lexicon.serving(use, *RIVAL_USES.get(use, ()))
+        return not any(o.name in assets for o in self.scene.objects)
+
     def _split(self, strict: frozenset[str], loose: frozenset[str]) -> Pool:
         members, doubtful = [], []
         for seen in self.seen:
