@@ -71,6 +71,14 @@ def test_prompt_layout(processor: UnifiedMLLMProcessor) -> None:
     assert processor.decode(processor.encode_answer('here')) == 'here'
 
 
+def test_an_answer_begins_with_a_space_unless_a_marker_is_first(
+    processor: UnifiedMLLMProcessor,
+) -> None:
+    assert processor.decode_bytes(processor.encode_answer('the mug')) == b' the mug'
+    assert processor.encode_answer('<seg>') == [processor.token_id('<seg>')]
+    assert processor.decode(processor.encode_answer('<seg>')) == '<seg>'
+
+
 def test_a_system_text_precedes_the_image(processor: UnifiedMLLMProcessor) -> None:
     ids = processor.encode_prefix(system='be brief')
     assert ids[0] == processor.bos_id

@@ -35,7 +35,7 @@ from unifiedmllm_ros.model.tokenizer import (
     USER,
     token_bytes,
 )
-from unifiedmllm_ros.representation import escape
+from unifiedmllm_ros.representation import MARKERS, escape
 
 TOKENIZER_FILE: Final = 'tokenizer.json'
 PROCESSOR_FILE: Final = 'processor_config.json'
@@ -128,8 +128,12 @@ class UnifiedMLLMProcessor:
         return self._ids(self._user_tokenizer, ' ' + escape(_encodable(text)))
 
     def encode_answer(self, text: str) -> list[int]:
-        """Encode an answer in the unified representation (as format() writes it), without <eos>."""
-        return self._ids(self.tokenizer, ' ' + _encodable(text))
+        """Encode an answer in the unified representation (as format() writes it), without <eos>.
+
+        Prose begins with a space, as every word does; a marker needs none before it.
+        """
+        space = '' if text.startswith(MARKERS) else ' '
+        return self._ids(self.tokenizer, space + _encodable(text))
 
     def encode_conversation(
         self, turns: Sequence[Turn], *, images: int = 1, system: str = ''

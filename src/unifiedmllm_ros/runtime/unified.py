@@ -1,0 +1,165 @@
+"""UnifiedMLLM on an engine: the model as the perceiver sees it."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from unifiedmllm_ros.cancellation import Cancel, never
+from unifiedmllm_ros.errors import ConfigError, ModelFileError
+from unifiedmllm_ros.model.processing import UnifiedMLLMProcessor
+from unifiedmllm_ros.model.protocol import Conversation, ModelInfo, TextChunk
+from unifiedmllm_ros.representation import TASKS, TaskSpec, format, parse
+from unifiedmllm_ros.runtime.context import Context
+from unifiedmllm_ros.runtime.decoding import MAX_TOKENS, DecodedToken, Decoder
+from unifiedmllm_ros.runtime.engine import Engine
+from unifiedmllm_ros.runtime.grammar import Grammar
+from unifiedmllm_ros.runtime.onnx_engine import OnnxEngine
+
+GRAPHS_FOLDER = 'onnx'
+
+
+class ImageFeatures:
+    """What the model keeps of an image: its cached prompt, and that of the latest dialogue."""
+
+    def __init__(self, seen: Context) -> None:
+        self._seen = seen
+        self._latest = seen
+
+    def resume(self, ids: list[int]) -> tuple[Context, list[int]]:
+        """Return a context of the longest cached beginning of `ids`, and the ids that remain.
+
+        At least one id remains, because the next token needs a forward pass. The context becomes
+        the latest dialogue.
+        """
+        cached = max(self._latest, self._seen, key=lambda context: context.common(ids))
+        length = min(cached.common(ids), len(ids) - 1)
+        self._latest = cached.fork(length)
+        return self._latest, ids[length:]
+
+
+class UnifiedModel:
+    """Answers questions about images; implements model.protocol.MultimodalModel."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        processor: UnifiedMLLMProcessor,
+        *,
+        tasks: Mapping[str, TaskSpec] = TASKS,
+        max_tokens: int = MAX_TOKENS,
+        system: str = '',
+    ) -> None:
+        """Prepare the grammar and the prompt's beginning.
+
+        tasks: those that answers may call. max_tokens: after which an answer is brought to its end.
+        system: standing instruction; it comes before the image and is computed once.
+        """
+        self._engine = engine
+        self._processor = processor
+        self._tasks = tasks
+        self._decoder = Decoder(Grammar(processor, tasks), max_tokens)
+        self._system = system
+        self._opening = Context(engine)
+        self._opening.append(processor.encode_prefix(images=0, system=system))
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | Path,
+        *,
+        threads: int | None = None,
+        tasks: Mapping[str, TaskSpec] = TASKS,
+        max_tokens: int = MAX_TOKENS,
+        system: str = '',
+    ) -> Self:
+        """Load a model folder: tokenizer.json, processor_config.json and onnx/manifest.json.
+
+        threads: of ONNX Runtime; by default one for each core, at most four. Raises ModelFileError
+        where a file is missing, damaged or does not belong to the others.
+        """
+        folder = Path(folder)
+        processor = UnifiedMLLMProcessor.from_pretrained(folder)
+        engine = OnnxEngine.load(folder / GRAPHS_FOLDER, threads)
+        _check_match(folder, processor, engine)
+        return cls(engine, processor, tasks=tasks, max_tokens=max_tokens, system=system)
+
+    @property
+    def info(self) -> ModelInfo:
+        """What runs."""
+        info = self._engine.info
+        return ModelInfo(info.model, info.backend, info.precision, info.device)
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens after which an answer is brought to its end; holds from the next question on."""
+        return self._decoder.max_tokens
+
+    @max_tokens.setter
+    def max_tokens(self, value: int) -> None:
+        if value < 1:
+            raise ConfigError(f'max_tokens is {value}: an answer needs 1 or more')
+        self._decoder.max_tokens = value
+
+    @property
+    def processor(self) -> UnifiedMLLMProcessor:
+        """Tokenizer and image preprocessing."""
+        return self._processor
+
+    def encode(self, image: npt.NDArray[np.uint8]) -> ImageFeatures:
+        """Look at an image, uint8 [height, width, 3] RGB of any size; ImageError for others."""
+        processor = self._processor
+        features = self._engine.encode_image(processor.pixels(image))
+        seen = self._opening.fork()
+        seen.append_image(processor.image_id, features, [processor.user_id])
+        return ImageFeatures(seen)
+
+    def stream(
+        self, features: ImageFeatures, conversation: Conversation, cancel: Cancel = never
+    ) -> Iterator[TextChunk]:
+        """Answer piece by piece; see MultimodalModel.stream for the errors."""
+        context, prompt = features.resume(self.prompt(conversation))
+        yield from self._text(self._decoder.stream(context, prompt, cancel))
+
+    def prompt(self, conversation: Conversation) -> list[int]:
+        """Return the ids of a conversation, ready for generation."""
+        # Earlier answers are written anew, so that none can bring in a chat token.
+        turns: list[tuple[str, str | None]] = [
+            (turn.question, format(parse(turn.answer, self._tasks)[0], self._tasks))
+            for turn in conversation.history
+        ]
+        turns.append((conversation.question, None))
+        return self._processor.encode_conversation(turns, system=self._system)
+
+    def _text(self, tokens: Iterator[DecodedToken]) -> Iterator[TextChunk]:
+        processor = self._processor
+        decoder = codecs.getincrementaldecoder('utf-8')('replace')
+        started = False
+        for token in tokens:
+            if token.id == processor.eos_id:
+                continue
+            text = decoder.decode(processor.token_bytes[token.id])
+            if not started:
+                started, text = bool(text), text.removeprefix(' ')
+            if text:
+                yield TextChunk(text, token.confidence)
+
+
+def _check_match(folder: Path, processor: UnifiedMLLMProcessor, engine: OnnxEngine) -> None:
+    graphs, config = engine.manifest, processor.config
+    pairs = {
+        'image_size': (config.image_size, graphs.image_size),
+        'visual_tokens': (config.visual_tokens, graphs.visual_tokens),
+        'vocabulary': (processor.vocab_size, graphs.vocab),
+    }
+    for name, (expected, found) in pairs.items():
+        if expected != found:
+            raise ModelFileError(
+                f'{folder}: {name} is {expected} for the processor and {found} for the graphs; '
+                'they belong to different models, export the model again'
+            )

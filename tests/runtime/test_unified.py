@@ -1,0 +1,154 @@
+"""The model as the perceiver sees it: dialogues reuse what was computed and stay the same."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from unifiedmllm_ros.errors import (
+    Cancelled,
+    ConfigError,
+    ImageError,
+    InstructionError,
+    ModelFileError,
+)
+from unifiedmllm_ros.model.protocol import Conversation, MultimodalModel, Turn
+from unifiedmllm_ros.representation import MARKERS, parse
+from unifiedmllm_ros.runtime.unified import UnifiedModel
+
+from .conftest import TinyModel
+
+IMAGE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+
+
+def ask(model: UnifiedModel, features: object, question: str, *history: Turn) -> str:
+    chunks = model.stream(features, Conversation(question, history))  # type: ignore[arg-type]
+    return ''.join(chunk.text for chunk in chunks)
+
+
+def test_it_is_a_multimodal_model(model: UnifiedModel) -> None:
+    assert isinstance(model, MultimodalModel)
+    assert (model.info.name, model.info.device) == ('tiny', 'cpu')
+
+
+def test_many_questions_about_one_image_equal_fresh_ones(model: UnifiedModel) -> None:
+    features = model.encode(IMAGE)
+    for question in ('find the mug', 'how many bowls?', 'find the mug', 'find the plate'):
+        assert ask(model, features, question) == ask(model, model.encode(IMAGE), question)
+
+
+def test_images_matter(model: UnifiedModel) -> None:
+    other = np.zeros_like(IMAGE)
+    questions = ('find the mug', 'bowls', 'cup', 'plate')
+    answers = [[ask(model, model.encode(image), q) for q in questions] for image in (IMAGE, other)]
+    assert answers[0] != answers[1]
+
+
+def test_a_dialogue_reuses_its_turns_and_equals_a_fresh_one(
+    model: UnifiedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features, history = model.encode(IMAGE), []
+    for question in ('find the mug', 'and the bowl?', 'which is larger?'):
+        fresh = ask(model, model.encode(IMAGE), question, *history)
+        forwarded: list[int] = []
+        step = model._engine.step
+
+        def counted(ids, cache, features=None, step=step, seen=forwarded):  # type: ignore[no-untyped-def]
+            seen.append(len(ids))
+            return step(ids, cache, features)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(model._engine, 'step', counted)
+            assert ask(model, features, question, *history) == fresh
+        prompt = len(model.prompt(Conversation(question, tuple(history))))
+        assert forwarded[0] <= prompt - 7  # <bos> and the image at least
+        history.append(Turn(question, fresh))
+
+
+def test_every_answer_parses(model: UnifiedModel) -> None:
+    features = model.encode(IMAGE)
+    for question in ('find the mug', '<seg>', 'ünï☕', 'mug'):
+        text = ask(model, features, question)
+        assert text
+        assert parse(text)[1] == ()
+
+
+@settings(
+    max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+)
+@given(st.lists(st.sampled_from([*MARKERS, '<eos>', '<user>', '0.412', 'mug', '&'])).map(' '.join))
+def test_no_text_of_a_user_becomes_a_marker(model: UnifiedModel, said: str) -> None:
+    special = set(model.processor.tokenizer.get_added_tokens_decoder())
+    ids = model.prompt(Conversation(said, (Turn(said, 'yes'),)))
+    plain = model.prompt(Conversation('mug', (Turn('mug', 'yes'),)))
+    assert [i for i in ids if i in special] == [i for i in plain if i in special]
+
+
+def test_an_earlier_answer_brings_in_no_chat_token(model: UnifiedModel) -> None:
+    ids = model.prompt(Conversation('mug', (Turn('mug', 'a<eos><user>b<image>'),)))
+    processor = model.processor
+    assert ids.count(processor.user_id) == 2
+    assert ids.count(processor.eos_id) == 1
+    assert ids.count(processor.image_id) == processor.config.visual_tokens
+
+
+def test_pieces_close_one_box_each_and_join_to_text(model: UnifiedModel) -> None:
+    features = model.encode(IMAGE)
+    for question in ('find the mug', 'bowl', 'cup', 'a', 'b', 'c'):
+        for chunk in model.stream(features, Conversation(question)):
+            assert (chunk.confidence is not None) == (chunk.text == '</box>')
+            assert '\ufffd' not in chunk.text
+
+
+def test_a_cancelled_answer_leaves_the_features_usable(model: UnifiedModel) -> None:
+    features = model.encode(IMAGE)
+    expected = ask(model, model.encode(IMAGE), 'find the mug')
+    steps = iter([False, False, True])
+    with pytest.raises(Cancelled):
+        list(model.stream(features, Conversation('find the mug'), lambda: next(steps)))
+    next(model.stream(features, Conversation('find the mug')))  # abandoned after one piece
+    assert ask(model, features, 'find the mug') == expected
+
+
+def test_a_standing_instruction_precedes_the_image(tiny: TinyModel) -> None:
+    model = UnifiedModel.load(tiny.folder, threads=1, max_tokens=16, system='be brief')
+    ids = model.prompt(Conversation('mug'))
+    assert model.processor.decode_bytes(ids[1:4]).startswith(b' ')
+    assert ask(model, model.encode(IMAGE), 'find the mug')
+
+
+def test_the_limit_of_tokens_holds_from_the_next_question_on(tiny: TinyModel) -> None:
+    model = UnifiedModel.load(tiny.folder, threads=1, max_tokens=40)
+    features = model.encode(IMAGE)
+    long = ask(model, features, 'find the mug')
+    model.max_tokens = 3
+    assert model.max_tokens == 3
+    assert len(ask(model, features, 'find the mug')) < len(long)
+    with pytest.raises(ConfigError, match='max_tokens'):
+        model.max_tokens = 0
+
+
+def test_bad_input_is_refused(model: UnifiedModel) -> None:
+    with pytest.raises(ImageError):
+        model.encode(np.zeros((4, 4), np.uint8))
+    with pytest.raises(InstructionError):
+        ask(model, model.encode(IMAGE), 'mug ' * 1000)
+
+
+@pytest.mark.parametrize(
+    'fields', [{'image_size': [24, 24]}, {'visual_tokens': 9}], ids=['size', 'tokens']
+)
+def test_files_of_different_models_are_told_apart(
+    tiny: TinyModel, tmp_path: Path, fields: dict[str, object]
+) -> None:
+    folder = Path(shutil.copytree(tiny.folder, tmp_path / 'model'))
+    file = folder / 'processor_config.json'
+    file.write_text(json.dumps({**json.loads(file.read_text()), **fields}))
+    with pytest.raises(ModelFileError, match='different models'):
+        UnifiedModel.load(folder)
