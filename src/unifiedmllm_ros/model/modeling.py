@@ -36,7 +36,7 @@ class UnifiedMLLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         self.language_model = AutoModelForCausalLM.from_config(text)
         scale = getattr(text, 'initializer_range', 0.02)
         self.image_tower = build_image_tower(config.vision_config, text.hidden_size, scale)
-        self.register_buffer('word_ids', _word_table(config.word_token_ids), persistent=False)
+        self.register_buffer('word_ids', _word_table(config.word_token_ids))
         self.post_init()
 
     def _init_weights(self, module: torch.nn.Module) -> None:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
+from unifiedmllm_ros.model.mask_network import CROP
 from unifiedmllm_ros.model.modeling import UnifiedMLLMForConditionalGeneration
 
 FORMAT = 1
@@ -117,6 +118,20 @@ def _export_decoder(model: UnifiedMLLMForConditionalGeneration, out: Path) -> Pa
         ['logits', 'present_k', 'present_v'],
         dynamic_shapes=shapes,
     )
+
+
+def export_mask_network(model: nn.Module, file: Path) -> None:
+    """Write the mask network as ONNX, for any number of crops."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    export_graph(
+        model.float(),
+        (torch.rand(3, 4, CROP, CROP),),
+        file,
+        ['crops'],
+        ['logits'],
+        dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
+    )
+    store_half(file)
 
 
 @torch.no_grad()

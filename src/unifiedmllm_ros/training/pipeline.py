@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from random import Random
 
@@ -18,17 +19,20 @@ import numpy as np
 import torch
 
 from unifiedmllm_ros.model.efficientnet import EfficientNetLite0
+from unifiedmllm_ros.model.mask_network import MaskNetwork
 from unifiedmllm_ros.model.modeling import UnifiedMLLMForConditionalGeneration
 from unifiedmllm_ros.model.processing import UnifiedMLLMProcessor
 from unifiedmllm_ros.model.regions import Regions
 from unifiedmllm_ros.model.tokenizer import build_tokenizer
+from unifiedmllm_ros.runtime.export import export_mask_network, export_model
 from unifiedmllm_ros.tabletop.lexicon import Lexicon, default_lexicon
 from unifiedmllm_ros.tabletop.questions import corpus, questions
-from unifiedmllm_ros.tabletop.record import SceneRecord
+from unifiedmllm_ros.tabletop.record import SceneRecord, read_scenes
 from unifiedmllm_ros.tabletop.symbolic import sample_scene
 from unifiedmllm_ros.training.answers import AnswerCollator, Batch, Dialogue
 from unifiedmllm_ros.training.imagined import imagine_regions
 from unifiedmllm_ros.training.language import LanguageRecipe, Pointer, train_language
+from unifiedmllm_ros.training.mask_network import MaskRecipe, crop_bank, train_mask_network
 from unifiedmllm_ros.training.pyramid_cache import PyramidCache
 from unifiedmllm_ros.training.region_head import (
     RegionHeadRecipe,
@@ -42,6 +46,8 @@ from unifiedmllm_ros.training.tabletop_nano import (
     word_rows,
 )
 
+NANO = 'tabletop-nano'
+MASK = 'mask-nano'
 CORPUS_LINES = 60_000
 CACHE_CAPACITY = 40_000  # images; the files are sparse
 
@@ -186,3 +192,57 @@ def read(
         return collate(pairs), stack([regions for regions, _ in picked])
 
     train_language(model, pointer, next_batch, recipe, shop.folder, 'read')
+
+
+def masks(shop: Workshop, data: Path, scenes: list[SceneRecord], recipe: MaskRecipe) -> MaskNetwork:
+    """Phase `mask`."""
+    torch.manual_seed(recipe.seed)
+    model = MaskNetwork()
+    crops, truth = crop_bank(data, scenes, recipe)
+    train_mask_network(model, crops, truth, recipe, shop.folder / 'mask.jsonl')
+    torch.save({'model': model.state_dict()}, shop.folder / 'mask.pt')
+    return model
+
+
+def export(shop: Workshop, out: Path) -> None:
+    """Phase `export`: safetensors in half precision, tokenizer, configuration and graphs."""
+    model, _ = shop.model('regions', 'imagine', 'regions', 'read')
+    folder = out / NANO
+    export_model(model, NANO, folder / 'onnx')
+    model.half().save_pretrained(folder)
+    shop.processor().save_pretrained(folder)
+    mask = MaskNetwork()
+    mask.load_state_dict(torch.load(shop.folder / 'mask.pt', weights_only=True)['model'])
+    export_mask_network(mask, out / MASK / 'mask.onnx')
+
+
+def run(
+    data: Path,
+    work: Path,
+    out: Path,
+    phases: Sequence[str],
+    limit: int | None,
+    threads: int,
+    steps: dict[str, int | None],
+) -> None:
+    """Run phases in the order given. `steps` overrides a phase's number of steps."""
+    torch.set_num_threads(threads)
+    shop = Workshop.open(work)
+    scenes = list(islice(read_scenes(data / 'scenes.jsonl'), limit))
+
+    def given(phase: str) -> dict[str, int]:
+        value = steps.get(phase)
+        return {} if value is None else {'steps': value}
+
+    for phase in phases:
+        if phase == 'imagine':
+            imagine(shop, LanguageRecipe(**given(phase)))
+        elif phase == 'regions':
+            train_regions(shop, data, scenes, RegionHeadRecipe(**given(phase)))
+        elif phase == 'read':
+            bank = find_all(shop, data, scenes)
+            read(shop, bank, scenes, LanguageRecipe(**given(phase)))
+        elif phase == 'mask':
+            masks(shop, data, scenes, MaskRecipe(**given(phase)))
+        elif phase == 'export':
+            export(shop, out)

@@ -6,7 +6,6 @@ head learns, so that each image passes it once instead of once per epoch.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +19,6 @@ from unifiedmllm_ros.model.efficientnet import PYRAMID_CHANNELS, EfficientNetLit
 from unifiedmllm_ros.tabletop.record import SceneRecord
 
 STRIDES = (8, 16, 32)
-
-
-def read_scenes(folder: Path, limit: int | None = None) -> list[SceneRecord]:
-    """Scene records of a data folder, in the order they were made."""
-    with (folder / 'scenes.jsonl').open() as lines:
-        whole = [line for line in lines if line.endswith('\n')]
-    return [SceneRecord.from_json(json.loads(line)) for line in whole[:limit]]
 
 
 @dataclass

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
-from unifiedmllm_ros.model.regions import DenseMaps, RegionVisionModel, Regions
+from unifiedmllm_ros.model.regions import DenseMaps, Regions, RegionVisionModel
 from unifiedmllm_ros.tabletop.record import SceneRecord
 from unifiedmllm_ros.training.pyramid_cache import PyramidCache
 from unifiedmllm_ros.training.region_targets import DenseTargets, dense_targets

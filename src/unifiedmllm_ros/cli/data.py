@@ -1,0 +1,15 @@
+"""`unifiedmllm data`: make training and test data."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the sources of data."""
+    from unifiedmllm_ros.tabletop import command
+
+    sources = parser.add_subparsers(title='sources', metavar='SOURCE', required=True)
+    tabletop = sources.add_parser('tabletop', help='render scenes of the simulated table')
+    command.add_arguments(tabletop)
+    tabletop.set_defaults(run=command.run)
