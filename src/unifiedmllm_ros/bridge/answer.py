@@ -43,7 +43,7 @@ def answer_messages(
     """Make the messages of an answer about an image of `size` (width, height).
 
     Boxes below `min_confidence` are left out of detections, masks and label info; the response
-    tells all that was said, and which of its calls failed. `stages` replaces the times of the answer.
+    tells all that was said, and which of its calls failed. `stages` replaces those of the answer.
     """
     width, height = size
     found = tuple(instances(answer.response, min_confidence))

@@ -12,11 +12,12 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import annotated_types
 from pydantic import BaseModel, ValidationError
+from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
 
 from unifiedmllm_ros.errors import ConfigError
 
-READ_ONLY = {'read_only': True}
+READ_ONLY: JsonDict = {'read_only': True}
 """`json_schema_extra` of a field that cannot be changed once the node runs."""
 
 ParametersT = TypeVar('ParametersT', bound=BaseModel)
@@ -129,6 +130,5 @@ def _allowed(field: FieldInfo) -> str:
 
 def _explained(error: ValidationError) -> str:
     return '; '.join(
-        f'parameter {".".join(str(part) for part in item["loc"])} = {item["input"]!r}: {item["msg"]}'
-        for item in error.errors()
+        f'parameter {item["loc"][0]} = {item["input"]!r}: {item["msg"]}' for item in error.errors()
     )
