@@ -55,6 +55,7 @@ class ScriptedModel:
     """Says what it is told to, some characters at a time, and remembers what it was asked."""
 
     info = ModelInfo('scripted', 'none')
+    max_tokens = 256
 
     def __init__(self, answer: str, size: int = 3) -> None:
         self.answer = answer

@@ -89,6 +89,20 @@ class Perceiver:
         self.router = router
         self._seen: _Seen | None = None
 
+    @classmethod
+    def load(
+        cls, model: str = 'tabletop-nano', *, experts: Path | None = None, threads: int = 2
+    ) -> Perceiver:
+        """Load a model (a name under models/, or a path) and the router of its task calls.
+
+        experts: the experts' configuration, by default the package's own; each expert is loaded
+        when it is first needed. threads: of the model. Raises ModelFileError and ConfigError.
+        """
+        from unifiedmllm_ros.runtime.unified import UnifiedModel
+
+        loaded = UnifiedModel.load(model_folder(model), threads=threads)
+        return cls(loaded, Router.from_file(experts))
+
     def set_image(self, image: NDArray[np.uint8]) -> None:
         """Look at an image: (height, width, 3) uint8 RGB, from 2x2 up to 100 megapixels.
 
@@ -265,18 +279,8 @@ def check_image(image: NDArray[np.uint8]) -> None:
         )
 
 
-def load_perceiver(
-    model: str = 'tabletop-nano', *, experts: Path | None = None, threads: int = 2
-) -> Perceiver:
-    """Return a perceiver for a model (a name under models/, or a path), with its experts.
-
-    experts: the experts' configuration, by default the package's own. Raises ModelFileError and
-    ConfigError.
-    """
-    from unifiedmllm_ros.runtime.unified import UnifiedModel
-
-    loaded = UnifiedModel.load(model_folder(model), threads=threads)
-    return Perceiver(loaded, Router.from_file(experts))
+def load_perceiver(model: str = 'tabletop-nano', *, threads: int = 2) -> Perceiver:
+    return Perceiver.load(model, threads=threads)
 
 
 @contextmanager

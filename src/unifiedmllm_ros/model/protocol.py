@@ -64,7 +64,13 @@ class TextChunk:
 
 @runtime_checkable
 class MultimodalModel(Protocol):
-    """A model that answers questions about an image."""
+    """A model that answers questions about an image.
+
+    max_tokens: the longest answer, in the model's tokens; may be changed between questions. A
+    longer one is brought to its end so that it stays grammatical.
+    """
+
+    max_tokens: int
 
     @property
     def info(self) -> ModelInfo:
