@@ -86,15 +86,18 @@ class TableRenderer:
         self._photo.close()
         self._renderer.close()
 
-    def render(self, scene: Scene, depth: bool = False) -> Frame:
-        """Render `scene`; every object of it must be among the renderer's `names`."""
+    def render(self, scene: Scene, depth: bool = False, visible: bool = True) -> Frame:
+        """Render `scene`; every object of it must be among the renderer's `names`.
+
+        Without `visible` the visible shares are not measured (and empty), which saves time.
+        """
         self._arrange(scene)
         bodies = [self.world.bodies[item.name][item.slot] for item in scene.objects]
         self._show(bodies)
         rgb = photograph(self._colour(scene), scene.sensor)
         labels = self._labels(bodies)
-        visible = self._visible(scene, bodies, labels)
-        return Frame(rgb, labels, visible, self._depth() if depth else None)
+        shares = self._visible(scene, bodies, labels) if visible else ()
+        return Frame(rgb, labels, shares, self._depth() if depth else None)
 
     def _arrange(self, scene: Scene) -> None:
         self._set_room(scene)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from unifiedmllm_ros.errors import ConfigError
 from unifiedmllm_ros.tabletop.catalogue import CATALOGUE, HELD_OUT, KNOWN
 from unifiedmllm_ros.tabletop.scene import (
     Array,
@@ -44,7 +45,11 @@ class Wanted:
 
 
 def draw_scene(wanted: Wanted, number: int, shapes: Mapping[str, Shape]) -> Scene:
-    """Scene `number` of a split; the same arguments always give the same scene."""
+    """Scene `number` of a split; the same arguments always give the same scene.
+
+    Raises ConfigError when `shapes` holds too few objects to choose from.
+    """
+    _check_enough(wanted, shapes)
     stream = [SPLIT_STREAMS[wanted.split], int(wanted.held_out), wanted.seed, number]
     rng = np.random.default_rng(stream)
     while True:
@@ -56,6 +61,14 @@ def draw_scene(wanted: Wanted, number: int, shapes: Mapping[str, Shape]) -> Scen
     lamps, ambient = _light(rng)
     sensor = _sensor(rng)
     return Scene(wanted.split, number, room, camera, lamps, ambient, objects, sensor)
+
+
+def _check_enough(wanted: Wanted, shapes: Mapping[str, Shape]) -> None:
+    small = [name for name in KNOWN if name in shapes and not _bulky(shapes[name])]
+    if len(small) < 2:
+        raise ConfigError(f'{len(shapes)} objects are too few: load at least two small known ones')
+    if wanted.held_out and not any(name in shapes for name in HELD_OUT):
+        raise ConfigError('no held-out object is loaded: add one of ' + ', '.join(HELD_OUT))
 
 
 def _has_wanted(objects: tuple[Placement, ...], wanted: Wanted) -> bool:
@@ -124,10 +137,12 @@ def _names(rng: Generator, wanted: Wanted, shapes: Mapping[str, Shape]) -> list[
         by_kind.setdefault(CATALOGUE[name].kind, []).append(name)
     kinds = sorted(by_kind)
     weights = np.array([_weight(by_kind[kind], shapes) for kind in kinds])
-    count = int(rng.integers(2, 9))
+    # Never more different things than there are (when only a few objects are loaded).
+    count = min(int(rng.integers(2, 9)), sum(not _bulky(shapes[name]) for name in known))
     names: list[str] = []
     if wanted.held_out:
-        names += [str(name) for name in rng.choice(held, size=rng.integers(1, 3), replace=False)]
+        size = min(int(rng.integers(1, 3)), len(held))
+        names += [str(name) for name in rng.choice(held, size=size, replace=False)]
     if rng.random() < 0.45:
         names += _family(rng, by_kind, kinds, weights)
         names = _one_bulky(names, shapes)
