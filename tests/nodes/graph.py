@@ -142,14 +142,13 @@ class Graph:
 
     def connected(self, publisher: Any) -> None:
         """Wait until the node listens to a publisher of the client."""
+        self.until(lambda: publisher.get_subscription_count() > 0)
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Wait for what no message tells, looking between callbacks."""
         done = threading.Event()
-
-        def look() -> None:
-            if publisher.get_subscription_count():
-                done.set()
-
-        timer = self.client.create_timer(0.005, look)
-        assert done.wait(SECONDS), f'nobody listens to {publisher.topic_name}'
+        timer = self.client.create_timer(0.005, lambda: condition() and done.set())
+        assert done.wait(SECONDS), 'did not happen in time'
         self.client.destroy_timer(timer)
 
     def instruct(self, text: str) -> None:

@@ -93,9 +93,15 @@ def test_a_broken_compressed_image(graph: Graph, kind: str) -> None:
     assert graph['response'].wait(stamped(2)).error_code == ErrorCode.NONE
 
 
-@pytest.mark.parametrize(
-    'text', ['', 'y' * 100_000, '\x00\x07', b'find the \xff\xfe mug'], ids=range(4)
-)
+BAD_INSTRUCTIONS = {
+    'empty': '',
+    '100 kB': 'y' * 100_000,
+    'control characters': '\x01\x07',
+    'invalid UTF-8': b'find the \xff\xfe mug',
+}
+
+
+@pytest.mark.parametrize('text', BAD_INSTRUCTIONS.values(), ids=BAD_INSTRUCTIONS)
 def test_a_bad_instruction_leaves_the_old_one_standing(graph: Graph, text: str | bytes) -> None:
     graph.activate()
     graph.instruct('find the mug')

@@ -14,6 +14,7 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
+from std_msgs.msg import Header
 
 from unifiedmllm_ros.bridge import parameters
 from unifiedmllm_ros.bridge.detections import instances
@@ -37,14 +38,8 @@ from unifiedmllm_ros.nodes.running import run_node
 from unifiedmllm_ros.nodes.statistics import Statistics
 from unifiedmllm_ros.nodes.timeline import Timeline
 from unifiedmllm_ros.nodes.worker import Worker
-
-try:
-    from unifiedmllm_ros.overlay import draw
-except ImportError:
-    draw = None  # TEMP
-from std_msgs.msg import Header
-
-from unifiedmllm_ros.perception import Perceiver, load_perceiver
+from unifiedmllm_ros.overlay import draw
+from unifiedmllm_ros.perception import Perceiver
 
 PerceiverFactory = Callable[[PerceptionParameters], Perceiver]
 _STOP_SECONDS = 30.0
@@ -52,7 +47,7 @@ _STOP_SECONDS = 30.0
 
 def load(settings: PerceptionParameters) -> Perceiver:
     """Load the perceiver that the parameters name."""
-    return load_perceiver(settings.model, threads=settings.threads)
+    return Perceiver.load(settings.model, threads=settings.threads)
 
 
 class PerceptionNode(SteadyLifecycleNode):
