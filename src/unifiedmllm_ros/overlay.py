@@ -98,15 +98,14 @@ def draw(
 
 def _tint(canvas: NDArray[np.uint8], labels: NDArray[np.integer], pen: _Pen) -> None:
     """Blend every label's colour in and draw its outline."""
-    present = np.flatnonzero(np.bincount(labels.ravel()))
-    for label in present[present > 0]:
-        ink = colour(int(label) - 1)
+    for label in range(1, int(labels.max()) + 1):
+        ink = colour(label - 1)
         mask = (labels == label).astype(np.uint8)
         left, top, width, height = cv2.boundingRect(mask)
         part = canvas[top : top + height, left : left + width]
         tinted = cv2.addWeighted(part, 1 - _TINT, np.full_like(part, ink), _TINT, 0.0)
         cv2.copyTo(tinted, mask[top : top + height, left : left + width], part)
-        outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
         cv2.polylines(canvas, outlines, True, ink, pen.line, cv2.LINE_AA)
 
 
