@@ -202,8 +202,9 @@ class _BagWriter:
         )
 
     def _info(self, stamp: int, scene: SceneRecord, scale: int) -> Any:
-        focal, (x, y) = scene.camera['focal'] / scale, scene.camera['centre']
-        x, y = x / scale, y / scale
+        focal = scene.camera['focal'] / scale
+        # ROS counts from the middle of the first pixel; the depth image takes pixels in steps.
+        x, y = ((centre - 0.5 - scale // 2) / scale for centre in scene.camera['centre'])
         roi = self._type('sensor_msgs/msg/RegionOfInterest')(0, 0, 0, 0, False)
         return self._type('sensor_msgs/msg/CameraInfo')(
             header=self._header(stamp),

@@ -70,15 +70,18 @@ class Camera:
         return height / 2 / math.tan(math.radians(self.fovy) / 2)
 
     def project(self, points: Array, width: int, height: int) -> Array:
-        """World points (N, 3) in pixels (N, 2); points behind the camera come out as NaN."""
+        """World points (N, 3) in pixels (N, 2); points behind the camera come out as NaN.
+
+        (0, 0) is the upper left corner of the picture, as for normalised boxes.
+        """
         seen = self.to_camera(points)
         depth = np.where(seen[:, 2] > 1e-3, seen[:, 2], np.nan)[:, None]
         return np.asarray(seen[:, :2] / depth * self.focal(height) + (width / 2, height / 2))
 
     def intrinsics(self, width: int, height: int) -> Array:
-        """3x3 matrix K."""
+        """3x3 matrix K as ROS and OpenCV have it: (0, 0) is the middle of the first pixel."""
         f = self.focal(height)
-        return np.array([[f, 0, width / 2], [0, f, height / 2], [0, 0, 1.0]])
+        return np.array([[f, 0, (width - 1) / 2], [0, f, (height - 1) / 2], [0, 0, 1.0]])
 
 
 @dataclass(frozen=True)
