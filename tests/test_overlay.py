@@ -68,7 +68,7 @@ def test_a_caption_without_text_leaves_no_strip() -> None:
     np.testing.assert_array_equal(draw(GREY, [], caption=' \n '), GREY)
 
 
-@pytest.mark.parametrize('size', [(2, 2), (1, 700), (700, 1), (20, 30), (3000, 4000)])
+@pytest.mark.parametrize('size', [(2, 2), (1, 700), (700, 1), (20, 30), (1500, 2000)])
 def test_images_of_any_size_can_be_drawn_on(size: tuple[int, int]) -> None:
     image = np.full((*size, 3), 128, np.uint8)
     labels = np.ones(size, np.uint16)
