@@ -30,7 +30,7 @@ def test_the_source_tree_comes_first_then_installed_prefixes(prefix: Path) -> No
 
 
 def test_what_is_nowhere_is_an_error_that_names_the_places(prefix: Path) -> None:
-    with pytest.raises(ConfigError, match='nothing.yaml') as caught:
+    with pytest.raises(ConfigError, match=r'nothing\.yaml') as caught:
         share('config/nothing.yaml')
     assert str(prefix) in str(caught.value)
 

@@ -279,10 +279,6 @@ def check_image(image: NDArray[np.uint8]) -> None:
         )
 
 
-def load_perceiver(model: str = 'tabletop-nano', *, threads: int = 2) -> Perceiver:
-    return Perceiver.load(model, threads=threads)
-
-
 @contextmanager
 def _timed(stages: dict[str, float], stage: str) -> Iterator[None]:
     start = time.perf_counter()
