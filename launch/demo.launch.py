@@ -62,11 +62,7 @@ def camera_node() -> Node:
         output='screen',
         parameters=[
             LaunchConfiguration('params_file'),
-            {
-                'use_sim_time': ParameterValue(
-                    LaunchConfiguration('use_sim_time'), value_type=bool
-                )
-            },
+            {'use_sim_time': ParameterValue(LaunchConfiguration('use_sim_time'), value_type=bool)},
         ],
         arguments=['--ros-args', '--log-level', LaunchConfiguration('log_level')],
     )

@@ -15,9 +15,9 @@ from launch_ros.substitutions import FindPackageShare
 
 def launch_arguments() -> list[DeclareLaunchArgument]:
     """Declare what can be said on the command line."""
-    parameters = PathJoinSubstitution([
-        FindPackageShare('unifiedmllm_ros'), 'config', 'perception.yaml'
-    ])
+    parameters = PathJoinSubstitution(
+        [FindPackageShare('unifiedmllm_ros'), 'config', 'perception.yaml']
+    )
     return [
         DeclareLaunchArgument('namespace', default_value='', description='Namespace of the node.'),
         DeclareLaunchArgument(
@@ -33,7 +33,7 @@ def launch_arguments() -> list[DeclareLaunchArgument]:
             'autostart',
             default_value='true',
             choices=['true', 'false'],
-            description='Configure and activate the node; false leaves that to a lifecycle manager.',
+            description='Configure and activate the node; false leaves it to a lifecycle manager.',
         ),
         DeclareLaunchArgument(
             'log_level',
