@@ -22,12 +22,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Ask, print the answer, write the pictures."""
     from unifiedmllm_ros.errors import ImageError
-    from unifiedmllm_ros.perception import load_perceiver
+    from unifiedmllm_ros.perception import Perceiver
 
     picture = cv2.imread(str(args.image), cv2.IMREAD_COLOR_RGB)
     if picture is None:
         raise ImageError(f'{args.image} is missing or no image; give a JPEG or PNG file')
-    perceiver = load_perceiver(args.model, threads=args.threads)
+    perceiver = Perceiver.load(args.model, threads=args.threads)
     perceiver.set_image(np.asarray(picture, np.uint8))
     answer = perceiver.ask(args.instruction)
     print(answer.text)

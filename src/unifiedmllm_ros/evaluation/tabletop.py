@@ -17,15 +17,14 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from unifiedmllm_ros.errors import ImageError
 from unifiedmllm_ros.evaluation.metrics import matched_ious
-from unifiedmllm_ros.perception import Answer, load_perceiver
+from unifiedmllm_ros.perception import Answer, Perceiver
 from unifiedmllm_ros.tabletop.catalogue import CATALOGUE
+from unifiedmllm_ros.tabletop.pictures import read_owners, read_picture
 from unifiedmllm_ros.tabletop.questions import Question, questions
 from unifiedmllm_ros.tabletop.record import SceneRecord, read_scenes
 
@@ -113,15 +112,15 @@ def evaluate(
     test: TabletopTest, model: str, threads: int = 2, failures: Path | None = None
 ) -> dict[str, Any]:
     """Run the benchmark with a model by name or folder; returns the report."""
-    perceiver = load_perceiver(model, threads=threads)
+    perceiver = Perceiver.load(model, threads=threads)
     outcomes: list[Outcome] = []
     started = time.monotonic()
     wrong = failures.open('w') if failures else None
     scenes = 0
     for scene, asked in tqdm(test, desc='scenes', unit='scene', mininterval=2):
         scenes += 1
-        picture, owners = read_picture(test.data, scene)
-        perceiver.set_image(picture)
+        perceiver.set_image(read_picture(test.data, scene))
+        owners = read_owners(test.data, scene)
         for question in asked:
             answer = perceiver.ask(question.text)
             outcome = judge(scene, question, answer, owners)
@@ -138,18 +137,6 @@ def evaluate(
         'seconds': round(time.monotonic() - started, 1),
         **summary(outcomes),
     }
-
-
-def read_picture(data: Path, scene: SceneRecord) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """The scene's RGB picture and its mask image. Raises ImageError where one is unreadable."""
-    picture = cv2.imread(str(data / scene.image), cv2.IMREAD_COLOR_RGB)
-    owners = cv2.imread(str(data / scene.mask), cv2.IMREAD_UNCHANGED)
-    if picture is None or owners is None:
-        raise ImageError(
-            f'{data / scene.image} or {data / scene.mask} is missing or no image; '
-            'make the data again with `unifiedmllm data tabletop`'
-        )
-    return np.asarray(picture, np.uint8), np.asarray(owners, np.uint8)
 
 
 def _failure(scene: SceneRecord, question: Question, answer: Answer) -> dict[str, Any]:

@@ -28,7 +28,7 @@ class ConvUnit(nn.Sequential):
 class MaskNetwork(nn.Module):
     """(N, 4, 96, 96) crops, RGB in [0, 1] and the box's indicator -> (N, 96, 96) logits."""
 
-    def __init__(self, widths: tuple[int, int, int, int] = (32, 64, 96, 128)) -> None:
+    def __init__(self, widths: tuple[int, int, int, int] = (24, 48, 80, 96)) -> None:
         super().__init__()
         a, b, c, d = widths
         self.down1 = nn.Sequential(ConvUnit(4, a, 2), ConvUnit(a, a))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -26,7 +26,7 @@ class UnifiedMLLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
     base_model_prefix = 'language_model'
     main_input_name = 'input_ids'
     _supports_sdpa = True
-    _tied_weights_keys = {
+    _tied_weights_keys: ClassVar[dict[str, str]] = {
         'language_model.lm_head.weight': 'language_model.model.embed_tokens.weight'
     }
 

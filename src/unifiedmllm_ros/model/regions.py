@@ -89,8 +89,8 @@ class RegionHead(nn.Module):
         nn.init.normal_(self.output.weight, std=0.01)
         nn.init.zeros_(self.output.bias)
         # A prior of about one centre in a hundred cells keeps the first steps calm (RetinaNet).
-        nn.init.constant_(self.output.bias[:1], -4.6)  # type: ignore[arg-type]
-        nn.init.constant_(self.output.bias[5 : 5 + len(config.words)], -3.0)  # type: ignore[arg-type]
+        nn.init.constant_(self.output.bias[:1], -4.6)
+        nn.init.constant_(self.output.bias[5 : 5 + len(config.words)], -3.0)
 
     def forward(self, pyramid: list[Tensor]) -> DenseMaps:
         fine, middle, coarse = pyramid

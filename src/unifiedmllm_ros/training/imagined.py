@@ -50,7 +50,9 @@ def imagine_regions(
                 rows[place] = _seen(thing.box, geometry_of(thing), names, words, weak, rng, noise)
                 place += 1
             weak = True
-    score, boxes, named, geometry = (np.array(column, np.float32) for column in zip(*rows))
+    score, boxes, named, geometry = (
+        np.array(column, np.float32) for column in zip(*rows, strict=True)
+    )
     regions = Regions(
         torch.from_numpy(score)[None],
         torch.from_numpy(boxes)[None],

@@ -159,7 +159,7 @@ def train_language(
         loss = parts['token'] + recipe.pointer_weight * parts['pointer']
         if not torch.isfinite(loss):
             torch.save({'batch': batch, 'regions': regions}, folder / f'{name}-nan-batch.pt')
-            raise FloatingPointError(f'loss is {float(loss)} at step {step}; batch saved')
+            raise FloatingPointError(f'loss is {float(loss.detach())} at step {step}; batch saved')
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from unifiedmllm_ros.experts.crops import crop_box, crop_window
 from unifiedmllm_ros.model.mask_network import CROP, MaskNetwork
+from unifiedmllm_ros.tabletop.pictures import read_owners, read_picture
 from unifiedmllm_ros.tabletop.record import ObjectRecord, SceneRecord
 from unifiedmllm_ros.training.region_head import schedule
 
@@ -39,8 +40,7 @@ def crop_bank(
     rng = np.random.default_rng(recipe.seed)
     crops, masks = [], []
     for scene in scenes:
-        image = cv2.imread(str(folder / scene.image), cv2.IMREAD_COLOR_RGB)
-        owners = cv2.imread(str(folder / scene.mask), cv2.IMREAD_UNCHANGED)
+        image, owners = read_picture(folder, scene), read_owners(folder, scene)
         for thing in scene.objects:
             if scene.referable(thing):
                 crop, mask = one_crop(image, owners, thing, rng, recipe.jitter)
@@ -83,7 +83,7 @@ def train_mask_network(
 ) -> None:
     """Train in place; one JSON line every 50 steps goes to `log`."""
     rng = np.random.default_rng(recipe.seed)
-    model.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.train().to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), recipe.learning_rate, weight_decay=0.02)
     started, recent = time.monotonic(), []
     for step in range(recipe.steps):

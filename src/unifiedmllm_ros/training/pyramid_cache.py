@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from unifiedmllm_ros.model.efficientnet import PYRAMID_CHANNELS, EfficientNetLite0
+from unifiedmllm_ros.tabletop.pictures import read_picture
 from unifiedmllm_ros.tabletop.record import SceneRecord
 
 STRIDES = (8, 16, 32)
@@ -32,13 +33,15 @@ class PyramidCache:
     def open(cls, path: Path, image_size: tuple[int, int], capacity: int) -> PyramidCache:
         """Open or create the cache of at most `capacity` images."""
         path.mkdir(parents=True, exist_ok=True)
-        maps = []
+        maps: list[NDArray[np.float16]] = []
         for stride, channels in zip(STRIDES, PYRAMID_CHANNELS, strict=True):
             rows, columns = (-(-size // stride) for size in image_size)
             file = path / f'stride{stride}.f16'
-            mode = 'r+' if file.exists() else 'w+'
             shape = (capacity, channels, rows, columns)
-            maps.append(np.memmap(file, np.float16, mode, shape=shape))
+            if file.exists():
+                maps.append(np.memmap(file, np.float16, 'r+', shape=shape))
+            else:
+                maps.append(np.memmap(file, np.float16, 'w+', shape=shape))
         done = path / 'count.txt'
         return cls(maps, int(done.read_text()) if done.exists() else 0)
 
@@ -54,7 +57,7 @@ class PyramidCache:
         while self.count < len(scenes):
             chunk = scenes[self.count : self.count + batch]
             height, width = (size * STRIDES[0] for size in self.maps[0].shape[2:])
-            images = np.stack([read_pixels(folder / s.image, (height, width)) for s in chunk])
+            images = np.stack([read_pixels(folder, s, (height, width)) for s in chunk])
             for level, features in zip(self.maps, pyramid(backbone, images), strict=True):
                 level[self.count : self.count + len(chunk)] = features
             self.count += len(chunk)
@@ -65,13 +68,13 @@ class PyramidCache:
         return [torch.from_numpy(level[indices].astype(np.float32)) for level in self.maps]
 
 
-def read_pixels(path: Path, image_size: tuple[int, int]) -> NDArray[np.float32]:
-    """An image file as (3, H, W) RGB in [0, 1], stretched to image_size."""
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
-    if image is None:
-        raise FileNotFoundError(f'{path} is no readable image; make the data again')
-    if image.shape[:2] != tuple(image_size):
-        image = cv2.resize(image, image_size[::-1], interpolation=cv2.INTER_AREA)
+def read_pixels(
+    folder: Path, scene: SceneRecord, image_size: tuple[int, int]
+) -> NDArray[np.float32]:
+    """A scene's picture as (3, H, W) RGB in [0, 1], stretched to image_size."""
+    image = read_picture(folder, scene)
+    if image.shape[:2] != image_size:
+        image = np.asarray(cv2.resize(image, image_size[::-1], interpolation=cv2.INTER_AREA))
     return image.transpose(2, 0, 1).astype(np.float32) / 255.0
 
 

@@ -115,7 +115,7 @@ def train_region_head(
     """Train `model.head` in place; one JSON line of losses every 50 steps goes to `log`."""
     rng = np.random.default_rng(recipe.seed)
     generator = torch.Generator().manual_seed(recipe.seed)
-    head = model.head.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    head = model.head.train().to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(
         head.parameters(), recipe.learning_rate, (0.9, 0.99), weight_decay=recipe.weight_decay
     )

@@ -44,7 +44,9 @@ def dense_targets(
     heat = np.zeros((len(scenes), rows, columns), np.float32)
     ignore = np.zeros_like(heat, dtype=bool)
     owner = np.full_like(heat, -1, dtype=np.int64)
-    boxes, names, geometry = [], [], []
+    boxes: list[tuple[float, ...]] = []
+    names: list[NDArray[np.float32]] = []
+    geometry: list[tuple[float, ...]] = []
     y, x = np.mgrid[:rows, :columns] + 0.5
     for i, scene in enumerate(scenes):
         for thing, word_row in zip(scene.objects, words[i], strict=True):

@@ -1,0 +1,55 @@
+"""The shrunken twin of tabletop-nano: the same classes, tiny dimensions, random weights."""
+
+from __future__ import annotations
+
+import torch
+from transformers import LlamaConfig
+
+from unifiedmllm_ros.model.configuration import RegionVisionConfig, UnifiedMLLMConfig
+from unifiedmllm_ros.model.modeling import UnifiedMLLMForConditionalGeneration
+from unifiedmllm_ros.model.processing import ProcessorConfig, UnifiedMLLMProcessor
+from unifiedmllm_ros.model.tokenizer import build_tokenizer
+
+WORDS = ('blue', 'bowl', 'mug', 'red')
+IMAGE_SIZE = (64, 96)
+REGIONS = 5
+CORPUS = ['find the red mug', 'segment the blue bowl please', 'There are 2 mugs and a bowl.']
+
+
+def twin_processor() -> UnifiedMLLMProcessor:
+    return UnifiedMLLMProcessor(
+        build_tokenizer(CORPUS * 4, 320), ProcessorConfig(IMAGE_SIZE, REGIONS)
+    )
+
+
+def twin_config(processor: UnifiedMLLMProcessor) -> UnifiedMLLMConfig:
+    text = LlamaConfig(
+        vocab_size=processor.vocab_size,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        initializer_range=0.04,
+        bos_token_id=processor.bos_id,
+        eos_token_id=processor.eos_id,
+        pad_token_id=processor.pad_id,
+    )
+    encode = processor.tokenizer.encode
+    return UnifiedMLLMConfig(
+        vision_config=RegionVisionConfig(IMAGE_SIZE, 16, 1, REGIONS, WORDS),
+        text_config=text,
+        image_token_id=processor.image_id,
+        visual_tokens=REGIONS,
+        first_number_id=int(processor.number_ids[0]),
+        word_token_ids=[encode(word, add_special_tokens=False).ids for word in WORDS],
+    )
+
+
+def twin_model(processor: UnifiedMLLMProcessor) -> UnifiedMLLMForConditionalGeneration:
+    torch.manual_seed(0)
+    model = UnifiedMLLMForConditionalGeneration(twin_config(processor))
+    model.initialise_numbers()
+    return model.eval()

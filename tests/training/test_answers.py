@@ -1,0 +1,80 @@
+"""Packed question and answer pairs: each sees the picture and itself alone."""
+
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip('torch', reason='needs the extra [train]')
+pytest.importorskip('transformers', reason='needs the extra [train]')
+
+from tests.model.twin import REGIONS, twin_model, twin_processor  # noqa: E402
+from unifiedmllm_ros.training.answers import IGNORED, AnswerCollator, Dialogue  # noqa: E402
+
+PROCESSOR = twin_processor()
+MUG = ('find the red mug', '<p>red mug</p><box>[0.100, 0.200, 0.300, 0.400]</box>')
+BOWL = ('segment the bowl', '<seg><p>bowl</p><box>[0.500, 0.600, 0.700, 0.800]</box></seg>')
+PAIRS = [Dialogue((MUG,)), Dialogue((BOWL, MUG)), Dialogue((('a mug?', 'There are 2 mugs.'),))]
+
+
+def logits_of(batch, features) -> torch.Tensor:
+    model = twin_model(PROCESSOR)
+    with torch.no_grad():
+        return model.language_model(
+            inputs_embeds=model.embed(batch.ids, features),
+            attention_mask=batch.mask,
+            position_ids=batch.positions,
+        ).logits
+
+
+def test_a_packed_pair_gives_the_logits_of_the_pair_alone() -> None:
+    collate = AnswerCollator(PROCESSOR)
+    features = torch.randn(1, REGIONS, 32)
+    packed = collate([PAIRS])
+    together = logits_of(packed, features)[0]
+    start = 1 + REGIONS
+    for pair in PAIRS:
+        alone = collate([[pair]])
+        size = alone.ids.shape[1] - (1 + REGIONS)
+        expected = logits_of(alone, features)[0, 1 + REGIONS :]
+        torch.testing.assert_close(together[start : start + size], expected, atol=1e-5, rtol=1e-4)
+        start += size
+
+
+def test_labels_are_the_answers_and_nothing_else() -> None:
+    batch = AnswerCollator(PROCESSOR)([[PAIRS[1]]])
+    taught = batch.labels[batch.labels != IGNORED].tolist()
+    expected = []
+    for _, answer in PAIRS[1].turns:
+        expected += [*PROCESSOR.encode_answer(answer), PROCESSOR.eos_id]
+    assert taught == expected
+
+
+def test_every_label_is_the_id_that_follows() -> None:
+    batch = AnswerCollator(PROCESSOR)([[PAIRS[0]]])
+    row, labels = batch.ids[0], batch.labels[0]
+    for place in torch.nonzero(labels != IGNORED).flatten().tolist():
+        assert int(row[place + 1]) == int(labels[place])
+
+
+def test_boxes_are_read_back_from_the_labels() -> None:
+    batch = AnswerCollator(PROCESSOR)([PAIRS, [PAIRS[0]]])
+    assert batch.boxes.shape == (16, 4)
+    torch.testing.assert_close(batch.boxes[0], torch.tensor([0.1, 0.2, 0.3, 0.4]))
+    width = batch.ids.shape[1]
+    assert (batch.box_rows[-4:] // width == 1).all()
+
+
+def test_what_does_not_fit_is_left_out_whole() -> None:
+    collate = AnswerCollator(PROCESSOR, length=1 + REGIONS + 30)
+    batch = collate([PAIRS])
+    assert batch.ids.shape[1] <= 1 + REGIONS + 30
+    assert PROCESSOR.eos_id in batch.ids[0].tolist()
+
+
+def test_nothing_looks_at_padding() -> None:
+    batch = AnswerCollator(PROCESSOR)([PAIRS, [PAIRS[2]]])
+    padded = batch.ids[1] == PROCESSOR.pad_id
+    assert bool(padded.any())
+    assert not bool(batch.mask[1, 0][~padded][:, padded].any())
+    # Every row sees something, or its softmax would be over nothing.
+    assert bool(batch.mask.any(-1).all())

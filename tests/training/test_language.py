@@ -1,0 +1,90 @@
+"""Losses of the language model's training."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip('torch', reason='needs the extra [train]')
+pytest.importorskip('transformers', reason='needs the extra [train]')
+
+from tests.model.twin import twin_model, twin_processor  # noqa: E402
+from unifiedmllm_ros.model.regions import Regions  # noqa: E402
+from unifiedmllm_ros.training.answers import IGNORED, AnswerCollator, Dialogue  # noqa: E402
+from unifiedmllm_ros.training.language import (  # noqa: E402
+    LanguageRecipe,
+    Pointer,
+    pointer_targets,
+    token_loss,
+    train_language,
+)
+
+PROCESSOR = twin_processor()
+FIRST = int(PROCESSOR.number_ids[0])
+
+
+def test_pointer_wants_the_region_under_the_box() -> None:
+    regions = torch.tensor([[[0.0, 0.0, 0.2, 0.2], [0.5, 0.5, 0.9, 0.9]]]).repeat(2, 1, 1)
+    boxes = torch.tensor([[0.5, 0.5, 0.88, 0.9], [0.3, 0.0, 0.4, 0.1]])
+    assert pointer_targets(boxes, regions).tolist() == [1, IGNORED]
+
+
+def test_soft_targets_forgive_neighbours() -> None:
+    labels = torch.tensor([FIRST + 500])
+    losses = []
+    for guess in (500, 503, 560):
+        logits = torch.zeros(1, PROCESSOR.vocab_size)
+        logits[0, FIRST + guess] = 12.0
+        losses.append(float(token_loss(logits, labels, FIRST, 0.004)))
+    assert losses[0] < losses[1] < losses[2]
+    words = torch.tensor([5])
+    plain = torch.zeros(1, PROCESSOR.vocab_size)
+    expected = float(np.log(PROCESSOR.vocab_size))
+    assert float(token_loss(plain, words, FIRST, 0.004)) == pytest.approx(expected, rel=1e-5)
+
+
+def fixed_batch(size: int, rng: np.random.Generator):
+    pair = ('find the red mug', '<p>red mug</p><box>[0.100, 0.200, 0.300, 0.400]</box>')
+    batch = AnswerCollator(PROCESSOR)([[Dialogue((pair,))]] * size)
+    boxes = torch.tensor([[0.1, 0.2, 0.3, 0.4]] + [[0.5, 0.5, 0.9, 0.9]] * 4).repeat(size, 1, 1)
+    words = torch.zeros(size, 5, 4)
+    words[:, 0, 2:] = 1
+    score = torch.full((size, 5), 0.5)
+    return batch, Regions(score, boxes, words, torch.zeros(size, 5, 3), torch.zeros(size, 5, 16))
+
+
+def test_a_few_steps_lower_the_loss_and_leave_a_checkpoint(tmp_path: Path) -> None:
+    model, pointer = twin_model(PROCESSOR), Pointer(32)
+    recipe = LanguageRecipe(steps=100, batch=2, learning_rate=5e-3, warmup=5, save_every=100)
+    train_language(model, pointer, fixed_batch, recipe, tmp_path, 'run')
+    lines = [json.loads(line) for line in (tmp_path / 'run.jsonl').read_text().splitlines()]
+    assert lines[1]['token'] < 0.7 * lines[0]['token']
+    state = torch.load(tmp_path / 'run.pt', weights_only=True)
+    assert state['step'] == 100
+
+
+def test_a_loss_that_is_no_number_stops_with_the_batch_saved(tmp_path: Path) -> None:
+    model, pointer = twin_model(PROCESSOR), Pointer(32)
+
+    def broken(size: int, rng: np.random.Generator):
+        batch, regions = fixed_batch(size, rng)
+        return batch, regions.map(lambda x: x * float('nan'))
+
+    with pytest.raises(FloatingPointError, match='batch saved'):
+        train_language(model, pointer, broken, LanguageRecipe(steps=2), tmp_path, 'run')
+    assert (tmp_path / 'run-nan-batch.pt').exists()
+
+
+def test_dialogues_of_a_scene_hold_all_its_questions() -> None:
+    from unifiedmllm_ros.tabletop.lexicon import default_lexicon
+    from unifiedmllm_ros.tabletop.symbolic import sample_scene
+    from unifiedmllm_ros.training.pipeline import dialogues
+
+    lexicon = default_lexicon()
+    scene = sample_scene(Random(3), lexicon)
+    made = dialogues(scene, Random(4), 18, lexicon)
+    assert sum(len(d.turns) for d in made) == 18
