@@ -15,78 +15,84 @@ class PerceptionParameters(BaseModel):
     model_config = ConfigDict(extra='forbid', frozen=True)
 
     autostart: bool = Field(
-        False,
+        default=False,
         description='Configure and activate at start, without a lifecycle manager.',
         json_schema_extra=READ_ONLY,
     )
     depth_tolerance: float = Field(
-        0.05,
+        default=0.05,
         ge=0.0,
         le=10.0,
         description='Largest difference in seconds between the stamps of an image and its depth.',
     )
     diagnostics_period: float = Field(
-        1.0, ge=0.1, le=60.0, description='Seconds between two messages on /diagnostics.'
+        default=1.0, ge=0.1, le=60.0, description='Seconds between two messages on /diagnostics.'
     )
     input: Literal['raw', 'compressed'] = Field(
-        'raw', description='Which topic images come from: image, or image/compressed.'
+        default='raw', description='Which topic images come from: image, or image/compressed.'
     )
     instruction: str = Field(
-        '',
+        default='',
         description='Standing instruction, asked of each new image; empty for none. A message on '
         'the topic instruction replaces it.',
     )
     mask_all: bool = Field(
-        False,
+        default=False,
         description='Make masks of everything the answer points at, not only of what it segments.',
     )
     masks: bool = Field(
-        True, description='Let experts make masks; false gives text and boxes only, sooner.'
+        default=True, description='Let experts make masks; false gives text and boxes only, sooner.'
     )
     max_image_pixels: int = Field(
-        33_177_600,
+        default=33_177_600,
         ge=256,
         le=1_000_000_000,
         description='Images with more pixels than this are refused.',
     )
     max_pending_questions: int = Field(
-        8, ge=1, le=1000, description='Goals of the action ask that may wait; more are refused.'
+        default=8,
+        ge=1,
+        le=1000,
+        description='Goals of the action ask that may wait; more are refused.',
     )
     max_rate: float = Field(
-        0.0,
+        default=0.0,
         ge=0.0,
         le=1000.0,
         description='Most images per second that are answered; 0 for as many as possible.',
     )
     max_tokens: int = Field(
-        256, ge=8, le=4096, description='Longest answer in tokens; a longer one is closed there.'
+        default=256,
+        ge=8,
+        le=4096,
+        description='Longest answer in tokens; a longer one is closed there.',
     )
     min_confidence: float = Field(
-        0.0,
+        default=0.0,
         ge=0.0,
         le=1.0,
         description='Boxes less sure than this are left out of detections and masks.',
     )
     model: str = Field(
-        'tabletop-nano',
+        default='tabletop-nano',
         description='Model: a name under models/, or a folder.',
         json_schema_extra=READ_ONLY,
     )
     overlay_quality: int = Field(
-        85, ge=1, le=100, description='JPEG quality of overlay/compressed.'
+        default=85, ge=1, le=100, description='JPEG quality of overlay/compressed.'
     )
     publish_overlay: bool = Field(
-        True, description='Draw overlay/compressed while someone listens to it.'
+        default=True, description='Draw overlay/compressed while someone listens to it.'
     )
     threads: int = Field(
-        2,
+        default=2,
         ge=1,
         le=256,
         description='CPU threads of the model.',
         json_schema_extra=READ_ONLY,
     )
     use_depth: bool = Field(
-        True, description='Listen to depth and camera_info and publish detections_3d.'
+        default=True, description='Listen to depth and camera_info and publish detections_3d.'
     )
 
 
@@ -95,17 +101,22 @@ class TabletopCameraParameters(BaseModel):
 
     model_config = ConfigDict(extra='forbid', frozen=True)
 
-    compressed: bool = Field(True, description='Publish image/compressed (JPEG) as well.')
+    compressed: bool = Field(default=True, description='Publish image/compressed (JPEG) as well.')
     frame_id: str = Field(
-        'camera_optical_frame', description='Frame of the images: x right, y down, z forward.'
+        default='camera_optical_frame',
+        description='Frame of the images: x right, y down, z forward.',
     )
     height: int = Field(
-        480, ge=32, le=2160, description='Height in pixels.', json_schema_extra=READ_ONLY
+        default=480, ge=32, le=2160, description='Height in pixels.', json_schema_extra=READ_ONLY
     )
-    jpeg_quality: int = Field(90, ge=1, le=100, description='JPEG quality of image/compressed.')
-    publish_depth: bool = Field(True, description='Publish depth (32FC1, metres).')
-    rate: float = Field(10.0, ge=0.1, le=60.0, description='Images per second.')
-    seed: int = Field(0, ge=0, le=2_000_000_000, description='Which table; a change lays it anew.')
+    jpeg_quality: int = Field(
+        default=90, ge=1, le=100, description='JPEG quality of image/compressed.'
+    )
+    publish_depth: bool = Field(default=True, description='Publish depth (32FC1, metres).')
+    rate: float = Field(default=10.0, ge=0.1, le=60.0, description='Images per second.')
+    seed: int = Field(
+        default=0, ge=0, le=2_000_000_000, description='Which table; a change lays it anew.'
+    )
     width: int = Field(
-        640, ge=32, le=3840, description='Width in pixels.', json_schema_extra=READ_ONLY
+        default=640, ge=32, le=3840, description='Width in pixels.', json_schema_extra=READ_ONLY
     )
