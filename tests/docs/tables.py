@@ -72,7 +72,8 @@ def filled(page: str) -> str:
         begin, end = f'<!-- begin: {name} -->', f'<!-- end: {name} -->'
         before, found, rest = text.partition(begin)
         _, closed, after = rest.partition(end)
-        assert found and closed, f'{page} has no place for {name}'
+        assert found, f'{page} has no beginning of {name}'
+        assert closed, f'{page} has no end of {name}'
         text = f'{before}{begin}\n{render()}\n{end}{after}'
     return text
 
