@@ -1,0 +1,66 @@
+"""Writes the tables of the documentation that come from the code.
+
+    python -m unifiedmllm_ros.nodes.documentation README.md docs/perception_node.md
+
+replaces what stands between `<!-- begin: NAME -->` and `<!-- end: NAME -->`.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from unifiedmllm_ros.bridge.parameters import parameter_table
+from unifiedmllm_ros.errors import ConfigError
+from unifiedmllm_ros.nodes import interface
+from unifiedmllm_ros.nodes.configuration import PerceptionParameters, TabletopCameraParameters
+
+TABLES: dict[str, Callable[[], str]] = {
+    'topics': lambda: interface.topic_table(interface.PERCEPTION_TOPICS),
+    'actions': lambda: interface.action_table(interface.PERCEPTION_ACTIONS),
+    'parameters': lambda: parameter_table(PerceptionParameters),
+    'camera-topics': lambda: interface.topic_table(interface.TABLETOP_CAMERA_TOPICS),
+    'camera-parameters': lambda: parameter_table(TabletopCameraParameters),
+}
+"""Tables by the NAME of their marks."""
+
+_BLOCK = re.compile(
+    r'(?P<begin><!-- begin: (?P<name>[\w-]+) -->\n).*?(?P<end><!-- end: (?P=name) -->)', re.DOTALL
+)
+
+
+def with_tables(text: str) -> str:
+    """Return a Markdown text with all marked tables written anew.
+
+    Raises:
+        ConfigError: a mark names no table.
+    """
+    return _BLOCK.sub(_filled, text)
+
+
+def marked_tables(text: str) -> set[str]:
+    """Return the names of the tables that a text has marks for."""
+    return {match['name'] for match in _BLOCK.finditer(text)}
+
+
+def _filled(match: re.Match[str]) -> str:
+    name = match['name']
+    if name not in TABLES:
+        raise ConfigError(f'there is no table {name!r}: choose from {", ".join(TABLES)}')
+    return match['begin'] + TABLES[name]() + match['end']
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the tables of the files that are named; return the exit status."""
+    for name in sys.argv[1:] if arguments is None else arguments:
+        path = Path(name)
+        text = path.read_text(encoding='utf-8')
+        path.write_text(with_tables(text), encoding='utf-8')
+        print(f'{name}: {", ".join(sorted(marked_tables(text))) or "no tables"}')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

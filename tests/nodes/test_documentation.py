@@ -1,0 +1,91 @@
+"""The documentation tells of the nodes as they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.nodes.graph import Graph
+from unifiedmllm_ros.errors import ConfigError
+from unifiedmllm_ros.nodes.configuration import PerceptionParameters
+from unifiedmllm_ros.nodes.documentation import TABLES, marked_tables, with_tables
+from unifiedmllm_ros.nodes.interface import (
+    PERCEPTION_ACTIONS,
+    PERCEPTION_TOPICS,
+    TABLETOP_CAMERA_TOPICS,
+)
+from unifiedmllm_ros.nodes.tabletop_camera_node import TabletopCameraNode
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = {
+    'README.md': {'topics', 'actions', 'parameters'},
+    'docs/perception_node.md': {'topics', 'actions', 'parameters'},
+    'docs/tabletop_camera_node.md': {'camera-topics', 'camera-parameters'},
+}
+BUILT_IN = {'/parameter_events', '/rosout', '/clock'}
+
+
+@pytest.mark.parametrize('page', PAGES)
+def test_tables_are_up_to_date(page: str) -> None:
+    text = (ROOT / page).read_text(encoding='utf-8')
+    assert marked_tables(text) >= PAGES[page]
+    assert with_tables(text) == text, 'run scripts/docs_tables'
+
+
+def test_every_parameter_is_in_the_table() -> None:
+    table = TABLES['parameters']()
+    assert all(f'| `{name}` |' in table for name in PerceptionParameters.model_fields)
+    assert "| `input` | string | `'raw'` | `raw`, `compressed` | yes |" in table
+
+
+def test_an_unknown_mark_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no table 'nonsense'"):
+        with_tables('<!-- begin: nonsense -->\n<!-- end: nonsense -->')
+
+
+def full(name: str, namespace: str) -> str:
+    return name if name.startswith('/') else f'{namespace}/{name}'
+
+
+def own(names_and_types: list, name: str) -> set:
+    pairs = {(topic, kind) for topic, kinds in names_and_types for kind in kinds}
+    return {
+        pair
+        for pair in pairs
+        if pair[0] not in BUILT_IN and '/_' not in pair[0] and f'/{name}/' not in pair[0]
+    }
+
+
+def test_the_tables_list_what_perception_node_offers(graph: Graph) -> None:
+    wanted = {(full(t.name, '/robot'), t.kind, t.direction) for t in PERCEPTION_TOPICS}
+    found = set()
+    graph.activate()
+    for image_input in ('raw', 'compressed'):
+        graph.set(input=image_input)
+        node = graph.node
+        of = (node.get_name(), node.get_namespace())
+        heard = own(node.get_subscriber_names_and_types_by_node(*of), node.get_name())
+        told = own(node.get_publisher_names_and_types_by_node(*of), node.get_name())
+        found |= {(*pair, 'in') for pair in heard} | {(*pair, 'out') for pair in told}
+    assert found == wanted
+    assert graph.asking.wait_for_server(5)
+    assert [action.name for action in PERCEPTION_ACTIONS] == ['ask']
+
+
+def test_the_tables_list_what_the_camera_offers(ros: None) -> None:
+    class Nothing:
+        def frame(self, seconds: float) -> None:
+            raise RuntimeError('not shown')
+
+        def close(self) -> None:
+            pass
+
+    class Still(TabletopCameraNode):
+        def _run(self) -> None:
+            pass
+
+    node = Still(lambda settings: Nothing(), namespace='table')
+    told = own(node.get_publisher_names_and_types_by_node(node.get_name(), '/table'), 'x')
+    node.destroy_node()
+    assert told == {(full(t.name, '/table'), t.kind) for t in TABLETOP_CAMERA_TOPICS}
