@@ -99,11 +99,3 @@ def test_scripts_are_valid_shell(script):
     path = ROOT / 'scripts' / script
     subprocess.run(['bash', '-n', str(path)], check=True)
     assert script == 'env' or os.access(path, os.X_OK)
-
-
-def test_setup_names_the_sets_it_knows():
-    run = subprocess.run(
-        [str(ROOT / 'scripts' / 'setup'), 'everything'], capture_output=True, text=True, check=False
-    )
-    assert run.returncode == 2
-    assert 'demo or test' in run.stderr
