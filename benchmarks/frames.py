@@ -2,26 +2,45 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+from itertools import islice
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from unifiedmllm_ros.locations import share_path
+from unifiedmllm_ros.locations import share
+from unifiedmllm_ros.nodes.recording import Recording
 
-QUESTIONS = (
-    'segment the mug',
-    'find the bowl',
-    'segment all objects',
-    'mask the leftmost thing',
-    'how many bowls are there',
-    'where is the hammer',
-)
+IMAGE_TOPIC = '/camera/image/compressed'
+
+
+def sample_recording() -> Recording:
+    """The recording that comes with the package."""
+    return Recording(share('samples/tabletop'))
+
+
+def sample_frames(count: int) -> list[NDArray[np.uint8]]:
+    """Decoded RGB frames, (480, 640, 3), spread over the recording."""
+    from rosbags.highlevel import AnyReader
+
+    with AnyReader([share('samples/tabletop/recording')]) as reader:
+        connections = [c for c in reader.connections if c.topic == IMAGE_TOPIC]
+        total = sum(c.msgcount for c in connections)
+        stride = max(1, total // count)
+        messages = reader.messages(connections)
+        picked = islice((m for i, m in enumerate(messages) if i % stride == 0), count)
+        return [_decoded(reader.deserialize(raw, c.msgtype).data) for c, _, raw in picked]
+
+
+def _decoded(data: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    image = cv2.imdecode(np.asarray(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    if image is None:
+        raise ValueError('the sample recording holds a frame that is no image')
+    return np.asarray(image, np.uint8)
 
 
 def percentiles(milliseconds: list[float]) -> dict[str, float]:
-    """p50, p90, p99 and mean of a list of times."""
+    """p50, p90, p99 and mean of a list of times in ms."""
     p50, p90, p99 = np.percentile(milliseconds, [50, 90, 99])
     values = {'p50': p50, 'p90': p90, 'p99': p99, 'mean': float(np.mean(milliseconds))}
     return {name: round(float(value), 2) for name, value in values.items()}

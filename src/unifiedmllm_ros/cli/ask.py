@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
         raise ImageError(f'{args.image} is missing or no image; give a JPEG or PNG file')
     perceiver = Perceiver.load(args.model, threads=args.threads)
     perceiver.set_image(np.asarray(picture, np.uint8))
-    answer = perceiver.ask(args.instruction)
+    answer = perceiver.ask(args.instruction, mask_all=True)
     print(answer.text)
     for failure in answer.failures:
         print(f'{failure.call.task}: {failure.error}')

@@ -1,0 +1,45 @@
+"""Run measurements by name and write benchmarks/results/NAME.json."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+from pathlib import Path
+
+from benchmarks.machine import describe
+
+MEASUREMENTS = {
+    'perception': 'question to masks on 640x480 frames',
+    'transformers_eager': 'our runtime against generate() of transformers',
+    'node': 'overhead, memory and flood of the perception node',
+}
+RESULTS = Path(__file__).parent / 'results'
+
+
+def main() -> None:
+    """Run what was asked for, or everything."""
+    listed = '\n'.join(f'  {name:<20} {what}' for name, what in MEASUREMENTS.items())
+    parser = argparse.ArgumentParser(
+        prog='scripts/bench',
+        description=__doc__,
+        epilog=f'measurements:\n{listed}',
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('names', nargs='*', metavar='NAME', help='default: all')
+    parser.add_argument('--out', type=Path, default=RESULTS, help='folder of the JSON files')
+    args = parser.parse_args()
+    unknown = sorted(set(args.names) - set(MEASUREMENTS))
+    if unknown:
+        parser.error(f'no measurement {unknown[0]!r}: choose from {", ".join(MEASUREMENTS)}')
+    args.out.mkdir(parents=True, exist_ok=True)
+    for name in args.names or MEASUREMENTS:
+        machine = describe()
+        result = importlib.import_module(f'benchmarks.{name}').run()
+        text = json.dumps({'benchmark': name, **result, 'machine': machine}, indent=2)
+        (args.out / f'{name}.json').write_text(text + '\n')
+        print(text)
+
+
+if __name__ == '__main__':
+    main()
