@@ -72,4 +72,7 @@ def _extreme(points: Array, directions: int = 400) -> Array:
     polar, turn = np.arccos(1 - 2 * step / directions), np.pi * (1 + 5**0.5) * step
     axes = np.stack([np.cos(turn) * np.sin(polar), np.sin(turn) * np.sin(polar), np.cos(polar)])
     axes = np.concatenate([axes, np.eye(3), -np.eye(3)], axis=1)
-    return np.asarray(points[np.unique((points @ axes).argmax(axis=0))])
+    # In parts: the whole product takes hundreds of megabytes for a fine mesh.
+    parts = np.array_split(axes, 25, axis=1)
+    farthest = np.concatenate([(points @ part).argmax(axis=0) for part in parts])
+    return np.asarray(points[np.unique(farthest)])
