@@ -19,6 +19,7 @@ _DECODER: Final = (
     ('logits', 'present_k', 'present_v'),
 )
 _MOST_THREADS = 4  # a small model gains nothing from more
+_SMALL = 64 << 20  # bytes of a decoder that one thread runs best
 
 
 class OnnxCache:
@@ -69,18 +70,20 @@ class OnnxEngine:
     def load(cls, folder: str | Path, threads: int | None = None) -> Self:
         """Load the graphs that a manifest.json in `folder` describes.
 
-        threads: of one operator; by default one for each core, at most four.
-        Raises ModelFileError, naming the file and the remedy, where a file is missing, damaged or
-        does not belong to this version.
+        threads: of one operator; by default one for each core, at most four. A small decoder
+        always takes one: in a step of a millisecond, waking a second thread costs more than it
+        does. Raises ModelFileError, naming the file and the remedy, where a file is missing,
+        damaged or does not belong to this version.
         """
         folder = Path(folder)
         manifest = Manifest.load(folder)
         runtime = _onnxruntime()
-        sessions = [
-            _session(runtime, manifest.graph(folder, name), names, threads)
-            for name, names in (('vision', _VISION), ('decoder', _DECODER))
-        ]
-        engine = cls(manifest, *sessions, backend=f'onnxruntime {runtime.__version__}')
+        threads = threads or min(os.cpu_count() or 1, _MOST_THREADS)
+        vision = _session(runtime, manifest.graph(folder, 'vision'), _VISION, threads)
+        file = manifest.graph(folder, 'decoder')
+        small = manifest.graphs['decoder'].bytes < _SMALL
+        decoder = _session(runtime, file, _DECODER, 1 if small else threads)
+        engine = cls(manifest, vision, decoder, f'onnxruntime {runtime.__version__}')
         engine._check_shapes(folder)
         return engine
 
@@ -156,13 +159,15 @@ def _onnxruntime() -> Any:
 
 
 def _session(
-    runtime: Any, file: Path, names: tuple[tuple[str, ...], tuple[str, ...]], threads: int | None
+    runtime: Any, file: Path, names: tuple[tuple[str, ...], tuple[str, ...]], threads: int
 ) -> Any:
     options = runtime.SessionOptions()
-    options.intra_op_num_threads = threads or min(os.cpu_count() or 1, _MOST_THREADS)
+    options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     # Spinning threads would take the cores from the camera and the publishers between steps.
     options.add_session_config_entry('session.intra_op.allow_spinning', '0')
+    # Lengths differ from step to step: plans of memory by shape would only pile up.
+    options.enable_mem_pattern = False
     options.log_severity_level = 3
     try:
         session = runtime.InferenceSession(str(file), options, providers=['CPUExecutionProvider'])
