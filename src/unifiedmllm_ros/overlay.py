@@ -26,7 +26,8 @@ PALETTE: tuple[tuple[int, int, int], ...] = (
 _FONT = cv2.FONT_HERSHEY_DUPLEX
 _INK = (18, 22, 28)
 _PAPER = (250, 250, 250)
-_TINT = 0.42
+# Little enough that a red mug still looks red.
+_TINT = 0.22
 _CAPTION_LINES = 3
 
 Rectangle = tuple[int, int, int, int]
