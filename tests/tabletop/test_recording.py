@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from rosbags.highlevel import AnyReader
 from rosbags.typesys import Stores, get_typestore
 
@@ -39,6 +40,12 @@ def messages(folder: Path) -> Iterator[tuple[str, int, Any]]:
     with AnyReader([folder / 'recording'], default_typestore=types) as reader:
         for connection, stamp, raw in reader.messages():
             yield connection.topic, stamp, reader.deserialize(raw, connection.msgtype)
+
+
+def decoded(message: Any) -> NDArray[Any]:
+    picture = cv2.imdecode(message.data, cv2.IMREAD_COLOR)
+    assert picture is not None
+    return picture
 
 
 def truths(folder: Path) -> list[dict[str, Any]]:
@@ -73,7 +80,7 @@ def test_every_frame_has_its_truth(recorded: Path) -> None:
         assert all(pixel_box(mask == item.index + 1) == item.box for item in scene.objects)
         assert picture.header.frame_id == FRAME_ID
         assert picture.header.stamp.sec * 10**9 + picture.header.stamp.nanosec == stamp
-        red = cv2.imdecode(picture.data, cv2.IMREAD_COLOR)[mask == 1].mean(axis=0)
+        red = decoded(picture)[mask == 1].mean(axis=0)
         assert red[2] > 1.5 * red[0]
 
 
@@ -128,6 +135,6 @@ def test_the_shipped_bag_is_small_and_complete() -> None:
     for topic, stamp, message in messages(SHIPPED):
         seen.setdefault(topic, []).append(stamp)
         if topic == IMAGE_TOPIC and stamp == stamps[0]:
-            assert cv2.imdecode(message.data, cv2.IMREAD_COLOR).shape == (480, 640, 3)
+            assert decoded(message).shape == (480, 640, 3)
     assert seen[IMAGE_TOPIC] == seen[INFO_TOPIC] == stamps
     assert seen[DEPTH_TOPIC] == seen[DEPTH_INFO_TOPIC] == stamps[::3]

@@ -62,9 +62,9 @@ def test_objects_rest_on_the_table_and_do_not_touch(renderer: TableRenderer) -> 
             assert one[:, 2].min() == pytest.approx(0, abs=1e-9)
             assert (np.abs(one[:, :2]) < scene.room.half_size).all()
         outlines = [cv2.convexHull(one[:, :2].astype(np.float32)) for one in points]
-        for number, one in enumerate(outlines):
+        for number, outline in enumerate(outlines):
             for other in outlines[:number]:
-                assert cv2.intersectConvexConvex(one, other)[0] == 0
+                assert cv2.intersectConvexConvex(outline, other)[0] == 0
 
 
 def test_too_few_objects_are_refused(renderer: TableRenderer) -> None:
