@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -98,7 +99,11 @@ def test_decode_drops_the_end_and_mends_cut_characters(processor: UnifiedMLLMPro
     assert processor.decode(ids[:-1]).endswith('\ufffd')
 
 
-def test_saved_and_loaded_is_the_same(processor: UnifiedMLLMProcessor, tmp_path: Path) -> None:
+@pytest.mark.parametrize('tasks', [None, (), ('seg', 'gen')])
+def test_saved_and_loaded_is_the_same(
+    processor: UnifiedMLLMProcessor, tmp_path: Path, tasks: tuple[str, ...] | None
+) -> None:
+    processor = UnifiedMLLMProcessor(processor.tokenizer, replace(processor.config, tasks=tasks))
     processor.save_pretrained(tmp_path)
     loaded = UnifiedMLLMProcessor.from_pretrained(tmp_path)
     assert loaded.config == processor.config

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +134,23 @@ def test_the_limit_of_tokens_holds_from_the_next_question_on(tiny: TinyModel) ->
     assert len(ask(model, features, 'find the mug')) < len(long)
     with pytest.raises(ConfigError, match='max_tokens'):
         model.max_tokens = 0
+
+
+def test_answers_call_only_what_the_model_has_learnt(tiny: TinyModel, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny.folder, tmp_path / 'model'))
+    file = folder / 'processor_config.json'
+    file.write_text(json.dumps({**json.loads(file.read_text()), 'tasks': ['seg', 'unheard-of']}))
+    openers = UnifiedModel.load(folder, threads=1)._decoder.grammar.openers
+    assert [spec.name for spec in openers.values()] == ['seg']
+
+
+def test_running_a_model_needs_no_torch(tiny: TinyModel) -> None:
+    code = (
+        'import sys; from unifiedmllm_ros.runtime.unified import UnifiedModel;'
+        'UnifiedModel.load(sys.argv[1], threads=1);'
+        'sys.exit(any(name in sys.modules for name in ("torch", "transformers", "rclpy")))'
+    )
+    assert subprocess.run([sys.executable, '-c', code, tiny.folder], check=False).returncode == 0
 
 
 def test_bad_input_is_refused(model: UnifiedModel) -> None:

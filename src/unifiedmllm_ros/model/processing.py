@@ -46,14 +46,16 @@ Turn = tuple[str, str | None]
 
 @dataclass(frozen=True)
 class ProcessorConfig:
-    """How images enter the model.
+    """How images enter the model, and what it has learnt to do.
 
     image_size: height and width in pixels of the resized image.
     visual_tokens: number of `<image>` positions that one image takes.
+    tasks: names of the tasks that its answers may call; None for all that are registered.
     """
 
     image_size: tuple[int, int] = (240, 320)
     visual_tokens: int = 300
+    tasks: tuple[str, ...] | None = None
 
 
 class UnifiedMLLMProcessor:
@@ -254,7 +256,12 @@ def _read_config(file: Path) -> ProcessorConfig:
     try:
         fields = json.loads(text)
         height, width = fields['image_size']
-        return ProcessorConfig((int(height), int(width)), int(fields['visual_tokens']))
+        tasks = fields.get('tasks')
+        return ProcessorConfig(
+            (int(height), int(width)),
+            int(fields['visual_tokens']),
+            None if tasks is None else tuple(map(str, tasks)),
+        )
     except (ValueError, KeyError, TypeError) as error:
         raise ModelFileError(
             f'{file}: not a processor configuration ({error!r}); fetch the file again'

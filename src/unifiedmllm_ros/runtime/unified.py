@@ -57,13 +57,14 @@ class UnifiedModel:
     ) -> None:
         """Prepare the grammar and the prompt's beginning.
 
-        tasks: those that answers may call. max_tokens: after which an answer is brought to its end.
+        tasks: those that answers may call, as far as the model has learnt them.
+        max_tokens: after which an answer is brought to its end.
         system: standing instruction; it comes before the image and is computed once.
         """
         self._engine = engine
         self._processor = processor
         self._tasks = tasks
-        self._decoder = Decoder(Grammar(processor, tasks), max_tokens)
+        self._decoder = Decoder(Grammar(processor, _learnt(processor, tasks)), max_tokens)
         self._system = system
         self._opening = Context(engine)
         self._opening.append(processor.encode_prefix(images=0, system=system))
@@ -148,6 +149,11 @@ class UnifiedModel:
                 started, text = bool(text), text.removeprefix(' ')
             if text:
                 yield TextChunk(text, token.confidence)
+
+
+def _learnt(processor: UnifiedMLLMProcessor, tasks: Mapping[str, TaskSpec]) -> dict[str, TaskSpec]:
+    names = processor.config.tasks
+    return {name: spec for name, spec in tasks.items() if names is None or name in names}
 
 
 def _check_match(folder: Path, processor: UnifiedMLLMProcessor, engine: OnnxEngine) -> None:
