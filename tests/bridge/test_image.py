@@ -12,7 +12,6 @@ from tests.bridge.image_messages import compressed_message, mosaic, raw_message
 from unifiedmllm_ros.bridge.encodings import ENCODINGS
 from unifiedmllm_ros.bridge.image import (
     ImageLimits,
-    compressed_depth_to_metres,
     compressed_to_rgb,
     depth_to_metres,
     image_to_rgb,
@@ -143,11 +142,11 @@ def test_depth_is_metres_with_holes() -> None:
         depth = depth_to_metres(raw_message(millimetres, '16UC1', 2, big_endian))
         assert np.isnan(depth[0, 0])
         assert depth[0, -1] == np.float32(1.5)
-    png = cv2.imencode('.png', millimetres)[1].tobytes()
-    plain = compressed_depth_to_metres(compressed_message(png, '16UC1; png'))
-    transported = compressed_message(bytes(12) + png, '16UC1; compressedDepth png')
-    assert np.array_equal(plain, compressed_depth_to_metres(transported), equal_nan=True)
-    assert plain[0, -1] == np.float32(1.5)
+    metres = np.full((16, 16), 1.5, '>f4')
+    metres[0, :2] = [np.inf, -1.0]
+    depth = depth_to_metres(raw_message(metres.astype(np.float32), '32FC1', 5, True))
+    assert np.isnan(depth[0, :2]).all()
+    assert depth[1, 1] == np.float32(1.5)
 
 
 BROKEN = {

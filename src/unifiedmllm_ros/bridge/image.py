@@ -26,6 +26,7 @@ _MESSAGE_DTYPES = {
     '16UC1': np.uint16,
     '32FC1': np.float32,
 }
+_AS_SENT = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def compressed_to_rgb(message: Any, limits: ImageLimits = DEFAULT_LIMITS) -> np.
     Raises:
         ImageError: not a picture file, truncated or broken, size outside `limits`.
     """
-    return _decoded(memoryview(message.data), message.format, limits, cv2.IMREAD_COLOR_RGB)
+    return _decoded(memoryview(message.data), message.format, limits)
 
 
 def depth_to_metres(message: Any, limits: ImageLimits = DEFAULT_LIMITS) -> np.ndarray:
@@ -109,27 +110,6 @@ def depth_to_metres(message: Any, limits: ImageLimits = DEFAULT_LIMITS) -> np.nd
     limits.check(message.width, message.height)
     values = _pixels(message, ENCODINGS[message.encoding])
     return _metres(values)
-
-
-def compressed_depth_to_metres(message: Any, limits: ImageLimits = DEFAULT_LIMITS) -> np.ndarray:
-    """Decode a 16-bit PNG of millimetres (plain or `compressedDepth`) to (H, W) float32 metres.
-
-    Raises:
-        ImageError: broken file, or not 16 bits of one channel.
-    """
-    data = memoryview(message.data)
-    if 'compressedDepth' in message.format:
-        data = data[_COMPRESSED_DEPTH_HEADER:]
-    values = _decoded(data, message.format, limits, cv2.IMREAD_UNCHANGED)
-    if values.ndim != 2 or values.dtype != np.uint16:
-        raise ImageError(
-            f'compressed depth {message.format!r} holds {values.dtype} of shape {values.shape}; '
-            'send a 16-bit one-channel PNG of millimetres'
-        )
-    return _metres(values)
-
-
-_COMPRESSED_DEPTH_HEADER = 12  # compressed_depth_image_transport: enum and two floats
 
 
 def array_to_image(pixels: np.ndarray, encoding: str, header: Any) -> Any:
@@ -200,20 +180,17 @@ def _check_step(message: Any, row_bytes: int) -> None:
         )
 
 
-def _decoded(data: memoryview, form: str, limits: ImageLimits, flags: int) -> np.ndarray:
+def _decoded(data: memoryview, form: str, limits: ImageLimits) -> np.ndarray:
     checked_picture_size(data, form, limits.check)
-    # The header's size has been checked; OpenCV would otherwise turn the picture by its EXIF tag.
-    if flags != cv2.IMREAD_UNCHANGED:
-        flags |= cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), _AS_SENT)
     except cv2.error as error:
         raise ImageError(f'compressed image {form!r} cannot be decoded: {error}') from error
     if pixels is None:
         raise ImageError(
             f'compressed image {form!r} of {len(data)} bytes cannot be decoded: its data are broken'
         )
-    return pixels
+    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)
 
 
 def _metres(values: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
@@ -41,7 +42,7 @@ class AskServer:
         worker: which answers.
         answering: what it does for a goal.
         most_pending: how many goals may wait at this moment.
-        report: is told (error, header, instruction) of goals that failed; cancelled ones did not.
+        report: is told why goals failed; cancelled ones did not.
     """
 
     def __init__(
@@ -78,7 +79,8 @@ class AskServer:
                 goal, BusyError(f'{most} questions are waiting already (max_pending_questions)')
             )
             return
-        self._worker.submit(partial(self._work, goal, time.monotonic()))
+        job = self._worker.submit(partial(self._work, goal, time.monotonic()))
+        job.add_done_callback(self._observe)
 
     def _work(self, goal: Any, accepted: float) -> None:
         goal.execute()
@@ -93,6 +95,10 @@ class AskServer:
             self._fail(goal, error)
             return
         self._end(goal, goal.succeed, result)
+
+    def _observe(self, job: Future[None]) -> None:
+        if not job.cancelled() and (defect := job.exception()) is not None:
+            self._report(defect)
 
     def _fail(self, goal: Any, error: BaseException) -> None:
         cancelled = isinstance(error, Cancelled) and goal.is_cancel_requested

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -77,12 +78,14 @@ class DepthMemory:
     """
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._depths: deque[Any] = deque(maxlen=_DEPTHS_KEPT)
         self._camera_info: Any = None
 
     def add_depth(self, message: Any) -> None:
         """Remember a depth image."""
-        self._depths.append(message)
+        with self._lock:
+            self._depths.append(message)
 
     def add_camera_info(self, message: Any) -> None:
         """Remember the newest intrinsics."""
@@ -90,7 +93,8 @@ class DepthMemory:
 
     def clear(self) -> None:
         """Forget all depth images, for example when time has been set back."""
-        self._depths.clear()
+        with self._lock:
+            self._depths.clear()
 
     def at(self, time_ns: int, tolerance_s: float) -> tuple[np.ndarray, Pinhole] | None:
         """Return depth in metres and intrinsics at a time, None without either.
@@ -98,7 +102,8 @@ class DepthMemory:
         Raises:
             ImageError: the depth image or the intrinsics cannot be used.
         """
-        depths = tuple(self._depths)
+        with self._lock:
+            depths = tuple(self._depths)
         if self._camera_info is None or not depths:
             return None
         nearest = min(depths, key=lambda message: abs(stamp_ns(message) - time_ns))

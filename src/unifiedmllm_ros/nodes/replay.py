@@ -116,13 +116,13 @@ class Replay:
         Raises:
             TimeoutError: nothing came in `timeout` seconds.
         """
-        end = time.monotonic() + timeout
+        published = time.monotonic()
+        end = published + timeout
         key = frame.stamp_ns
         while time.monotonic() < end:
-            published = time.monotonic()
             self._publish(frame)
             # Images are sent best effort: one may be lost on a busy machine.
-            patience = min(_RESEND_SECONDS, end - published)
+            patience = min(_RESEND_SECONDS, end - time.monotonic())
             if self._wait(lambda: self._complete(key), patience) or self._has(key, 'response'):
                 return self._seen(key, published)
         raise TimeoutError(f'no answer came about the image of {key} ns in {timeout:.0f} s')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ def run_node(make_node: Callable[[], Any], arguments: Sequence[str] | None = Non
 
     A node with a true `autostart` is configured and activated first. A parameter that does not hold
     up is told in one line.
+    What a callback raises is logged, and the node lives on.
     """
     rclpy.init(args=None if arguments is None else list(arguments))
     try:
@@ -31,10 +33,20 @@ def run_node(make_node: Callable[[], Any], arguments: Sequence[str] | None = Non
     try:
         if getattr(node.settings, 'autostart', False):
             node.start()
-        executor.spin()
+        _spin(node, executor)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
         node.destroy_node()
         rclpy.try_shutdown()
     return 0
+
+
+def _spin(node: Any, executor: SingleThreadedExecutor) -> None:
+    while rclpy.ok():
+        try:
+            executor.spin()
+        except ExternalShutdownException:
+            raise
+        except Exception:
+            node.get_logger().error(f'a callback failed:\n{traceback.format_exc()}')
