@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from tests.docs.tabletop_tables import objects_table, textures_table
 from unifiedmllm_ros.locations import share
 from unifiedmllm_ros.representation import TASKS, ProblemKind, TaskSpec
 
@@ -62,6 +63,7 @@ def experts_file() -> str:
 PARTS = {
     'docs/representation.md': {'tasks': tasks_table, 'problems': problems_table},
     'docs/experts.md': {'experts': experts_file},
+    'docs/tabletop.md': {'textures': textures_table, 'objects': objects_table},
 }
 
 

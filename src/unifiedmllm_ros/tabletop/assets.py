@@ -73,8 +73,6 @@ def build_world(names: Iterable[str], textures: Iterable[str]) -> World:
     mujoco = mujoco_module()
     root = asset_root()
     spec = mujoco.MjSpec()
-    spec.visual.global_.offwidth = 1920
-    spec.visual.global_.offheight = 1440
     spec.visual.quality.offsamples = 0
     spec.visual.quality.shadowsize = 1024
     spec.visual.map.znear = 0.02

@@ -62,8 +62,8 @@ def _request(args: argparse.Namespace) -> DatasetRequest:
     for name in ('count', 'width', 'height', 'workers', 'questions'):
         if getattr(args, name) < 1:
             raise ConfigError(f'--{name} is {getattr(args, name)}: give at least 1')
-    if max(args.width, args.height) > 960:
-        raise ConfigError(f'{args.width}x{args.height} is too large: at most 960 pixels a side')
+    if max(args.width, args.height) > 3840:
+        raise ConfigError(f'{args.width}x{args.height} is too large: at most 3840 pixels a side')
     if args.seed < 0:
         raise ConfigError(f'--seed is {args.seed}: give 0 or more')
     if args.held_out and args.split != 'test':

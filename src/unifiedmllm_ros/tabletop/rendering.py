@@ -25,6 +25,7 @@ from unifiedmllm_ros.tabletop.shapes import Shape, measure
 from unifiedmllm_ros.tabletop.textures import TEST, TRAIN
 
 SUPERSAMPLING = 2
+SUPERSAMPLED_PIXELS = 1_000_000
 _WALL_THICKNESS = 0.05
 _TABLE_THICKNESS = 0.02
 
@@ -64,9 +65,10 @@ class TableRenderer:
         self.shapes: dict[str, Shape] = measure(self.world)
         self._data = self._mujoco.MjData(self.world.model)
         # Colour is rendered larger and averaged down, as a lens would; masks are exact samples.
-        self._photo = self._mujoco.Renderer(
-            self.world.model, SUPERSAMPLING * height, SUPERSAMPLING * width
-        )
+        scale = SUPERSAMPLING if width * height <= SUPERSAMPLED_PIXELS else 1
+        self.world.model.vis.global_.offwidth = scale * width
+        self.world.model.vis.global_.offheight = scale * height
+        self._photo = self._mujoco.Renderer(self.world.model, scale * height, scale * width)
         self._renderer = self._mujoco.Renderer(self.world.model, height, width)
         self._shown: tuple[int, ...] = ()
 
