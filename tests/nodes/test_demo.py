@@ -56,7 +56,7 @@ def test_all_questions_are_asked_answered_scored_and_written(
 def test_an_instruction_of_ones_own_and_fewer_frames(recording: Recording, tmp_path: Path) -> None:
     model = ScriptedModel()
     summary = run(recording, tmp_path / 'out', model, frames=2, instruction='find all bowls')
-    assert model.asked == ['find all bowls'] * 2
+    assert set(model.asked) == {'find all bowls'}
     assert summary['answers'] == 2
     assert summary['boxes']['mean_iou'] is None
 

@@ -72,14 +72,19 @@ def camera(ros: None) -> Iterator[SimpleNamespace]:
 
 def test_all_topics_of_one_moment_share_their_header(camera: SimpleNamespace) -> None:
     inboxes = camera.inboxes
-    depth = inboxes['depth'].wait()
 
-    def same(message: Any) -> bool:
-        return message.header == depth.header
+    def everywhere(message: Any) -> bool:
+        return all(
+            any(other.header == message.header for other in inbox.messages)
+            for inbox in inboxes.values()
+        )
 
-    image = inboxes['image'].wait(same)
-    compressed = inboxes['image/compressed'].wait(same)
-    info = inboxes['camera_info'].wait(same)
+    # Best effort: on a busy machine not every message arrives.
+    depth = inboxes['depth'].wait(everywhere)
+    image, compressed, info = (
+        inboxes[name].wait(lambda other: other.header == depth.header)
+        for name in ('image', 'image/compressed', 'camera_info')
+    )
     assert depth.header.frame_id == 'camera_optical_frame'
     assert image_to_rgb(image).tolist() == np.full((48, 64, 3), 7).tolist()
     assert np.abs(compressed_to_rgb(compressed).astype(int) - 7).max() <= 2

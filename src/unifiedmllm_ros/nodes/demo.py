@@ -84,7 +84,7 @@ def run(
     ran: dict[str, str] = {}
     with Replay(perceiver_factory or load, {**PARAMETERS, 'model': model}) as replay:
         asked = ''
-        for index, question in _plan(recording, frames, instruction):
+        for index, question in plan(recording, frames, instruction):
             begin = time.monotonic()
             if question.instruction != asked:
                 asked = question.instruction
@@ -107,7 +107,7 @@ def run(
     return summary
 
 
-def _plan(
+def plan(
     recording: Recording, frames: int, instruction: str | None
 ) -> Iterator[tuple[int, Question]]:
     """Yield (index of the frame, question); each question has a run of frames of its own."""

@@ -57,6 +57,7 @@ class Replay:
         self._changed = threading.Condition()
         self._arrived: dict[tuple[str, int], Any] = {}
         self._came: dict[int, float] = {}
+        self._shown = False
 
     def __enter__(self) -> Replay:
         self._context = Context()
@@ -105,10 +106,18 @@ class Replay:
             raise ConfigError(f'perception_node did not start: {reason}')
         self._until(self._connected, 'the topics to be connected')
 
-    def instruct(self, instruction: str, timeout: float = 30.0) -> None:
-        """Publish the standing instruction, and wait until the node follows it."""
+    def instruct(self, instruction: str, timeout: float = 60.0) -> None:
+        """Publish the standing instruction, and wait until the node follows it.
+
+        The node asks it of the newest image at once; that answer is waited for and dropped, so that
+        it does not stand in the way of the next image.
+        """
         self._instructions.publish(String(data=instruction))
         self._until(lambda: self.perception.instruction == instruction, 'the instruction', timeout)
+        if self._shown:
+            self._wait(lambda: self._answered(instruction), timeout)
+        with self._changed:
+            self._arrived.clear()
 
     def show(self, frame: RecordedFrame, timeout: float = 60.0) -> Seen:
         """Publish a frame and return what came out about it.
@@ -116,6 +125,7 @@ class Replay:
         Raises:
             TimeoutError: nothing came in `timeout` seconds.
         """
+        self._shown = True
         published = time.monotonic()
         end = published + timeout
         key = frame.stamp_ns
@@ -164,6 +174,12 @@ class Replay:
             self._arrived.clear()
             self._came.clear()
         return Seen(response, masks, overlay, latency)
+
+    def _answered(self, instruction: str) -> bool:
+        return any(
+            topic == 'response' and message.instruction == instruction
+            for (topic, _), message in self._arrived.items()
+        )
 
     def _has(self, key: int, *topics: str) -> bool:
         return all((topic, key) in self._arrived for topic in topics)
