@@ -58,10 +58,24 @@ def test_every_label_is_the_id_that_follows() -> None:
 
 def test_boxes_are_read_back_from_the_labels() -> None:
     batch = AnswerCollator(PROCESSOR)([PAIRS, [PAIRS[0]]])
-    assert batch.boxes.shape == (16, 4)
-    torch.testing.assert_close(batch.boxes[0], torch.tensor([0.1, 0.2, 0.3, 0.4]))
-    width = batch.ids.shape[1]
-    assert (batch.box_rows[-4:] // width == 1).all()
+    labels = batch.labels.flatten()[batch.box_rows]
+    first = int(PROCESSOR.number_ids[0])
+    coordinate = (labels >= first) & (labels <= first + 1000)
+    assert int(coordinate.sum()) == 16
+    written = batch.boxes[coordinate].reshape(4, 4, 4)
+    spelled = (labels[coordinate] - first).reshape(4, 4).float() / 1000
+    torch.testing.assert_close(written[:, 0], spelled)
+    assert (written == written[:, :1]).all()
+    assert (batch.box_rows[coordinate][-4:] // batch.ids.shape[1] == 1).all()
+
+
+def test_a_phrase_belongs_to_its_box_unless_it_has_several() -> None:
+    two = '<p>mug</p><box>[0.100, 0.200, 0.300, 0.400]</box><box>[0.500, 0.600, 0.700, 0.800]</box>'
+    open_id = PROCESSOR.token_id('<p>')
+    for answer, expected in ((MUG[1], 1), (two, 0)):
+        batch = AnswerCollator(PROCESSOR)([[Dialogue((('find it', answer),))]])
+        said = batch.ids.flatten()[batch.box_rows].tolist()
+        assert said.count(open_id) == expected
 
 
 def test_what_does_not_fit_is_left_out_whole() -> None:

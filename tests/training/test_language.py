@@ -16,9 +16,11 @@ from tests.model.twin import twin_model, twin_processor  # noqa: E402
 from unifiedmllm_ros.model.regions import Regions  # noqa: E402
 from unifiedmllm_ros.training.answers import IGNORED, AnswerCollator, Dialogue  # noqa: E402
 from unifiedmllm_ros.training.language import (  # noqa: E402
+    REFER,
     LanguageRecipe,
-    Pointer,
+    matching_regions,
     pointer_targets,
+    region_attention,
     token_loss,
     train_language,
 )
@@ -31,6 +33,39 @@ def test_pointer_wants_the_region_under_the_box() -> None:
     regions = torch.tensor([[[0.0, 0.0, 0.2, 0.2], [0.5, 0.5, 0.9, 0.9]]]).repeat(2, 1, 1)
     boxes = torch.tensor([[0.5, 0.5, 0.88, 0.9], [0.3, 0.0, 0.4, 0.1]])
     assert pointer_targets(boxes, regions).tolist() == [1, IGNORED]
+
+
+def test_taught_heads_are_the_ones_that_attend() -> None:
+    model = twin_model(PROCESSOR)
+    batch, regions = fixed_batch(2, np.random.default_rng(0))
+    model.language_model.set_attn_implementation('eager')
+    with torch.no_grad():
+        features = model.image_tower.project(regions, model.word_embeddings())
+        output = model.language_model.model(
+            inputs_embeds=model.embed(batch.ids, features),
+            attention_mask=torch.where(batch.mask, 0.0, -1e9),
+            position_ids=batch.positions,
+            output_hidden_states=True,
+            output_attentions=True,
+            use_cache=False,
+        )
+        decoder = model.language_model.model
+        states = output.hidden_states[0]
+        logits = region_attention(decoder, states, batch.positions, REFER, 5)
+    paid = output.attentions[0][:, : REFER.count, :, 1:6].transpose(1, 2)
+    paid = paid / paid.sum(-1, keepdim=True)
+    torch.testing.assert_close(logits.softmax(-1)[:, 6:], paid[:, 6:], atol=1e-5, rtol=1e-4)
+
+
+def test_words_find_the_regions_they_name() -> None:
+    model = twin_model(PROCESSOR)
+    batch, regions = fixed_batch(1, np.random.default_rng(0))
+    rows, target = matching_regions(batch.ids, model.word_ids, regions)
+    tokens = batch.ids.flatten()[rows].tolist()
+    spelled = set(model.word_ids[2:].flatten().tolist())
+    assert tokens
+    assert set(tokens) <= spelled
+    torch.testing.assert_close(target, torch.eye(5)[:1].expand(len(tokens), -1))
 
 
 def test_soft_targets_forgive_neighbours() -> None:
@@ -58,9 +93,9 @@ def fixed_batch(size: int, rng: np.random.Generator):
 
 
 def test_a_few_steps_lower_the_loss_and_leave_a_checkpoint(tmp_path: Path) -> None:
-    model, pointer = twin_model(PROCESSOR), Pointer(32)
+    model = twin_model(PROCESSOR)
     recipe = LanguageRecipe(steps=100, batch=2, learning_rate=5e-3, warmup=5, save_every=100)
-    train_language(model, pointer, fixed_batch, recipe, tmp_path, 'run')
+    train_language(model, fixed_batch, recipe, tmp_path, 'run')
     lines = [json.loads(line) for line in (tmp_path / 'run.jsonl').read_text().splitlines()]
     assert lines[1]['token'] < 0.7 * lines[0]['token']
     state = torch.load(tmp_path / 'run.pt', weights_only=True)
@@ -68,14 +103,14 @@ def test_a_few_steps_lower_the_loss_and_leave_a_checkpoint(tmp_path: Path) -> No
 
 
 def test_a_loss_that_is_no_number_stops_with_the_batch_saved(tmp_path: Path) -> None:
-    model, pointer = twin_model(PROCESSOR), Pointer(32)
+    model = twin_model(PROCESSOR)
 
     def broken(size: int, rng: np.random.Generator):
         batch, regions = fixed_batch(size, rng)
         return batch, regions.map(lambda x: x * float('nan'))
 
     with pytest.raises(FloatingPointError, match='batch saved'):
-        train_language(model, pointer, broken, LanguageRecipe(steps=2), tmp_path, 'run')
+        train_language(model, broken, LanguageRecipe(steps=2), tmp_path, 'run')
     assert (tmp_path / 'run-nan-batch.pt').exists()
 
 

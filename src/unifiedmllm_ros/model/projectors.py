@@ -56,7 +56,7 @@ class RegionProjector(nn.Module):
         self.norm = nn.LayerNorm(hidden_size)
         nn.init.zeros_(self.appearance.linear2.weight)
         nn.init.zeros_(self.appearance.linear2.bias)
-        nn.init.normal_(self.edges.weight, std=0.25 * scale)
+        nn.init.normal_(self.edges.weight, std=0.15 * scale)
         nn.init.normal_(self.geometry.weight, std=scale)
         nn.init.constant_(self.norm.weight, scale)
 
@@ -65,5 +65,6 @@ class RegionProjector(nn.Module):
         score = regions.score.unsqueeze(-1)
         edges = self.edges(coordinate_features(regions.boxes).flatten(-2).to(score.dtype))
         scalars = self.geometry(torch.cat((regions.geometry, score), dim=-1))
-        words = regions.words @ word_embeddings
+        # Names weigh more than places: what is asked for is found by its name first.
+        words = 2.0 * (regions.words @ word_embeddings)
         return self.norm(self.appearance(regions.appearance) + score * (words + edges) + scalars)

@@ -30,10 +30,13 @@ class VisionGraph(nn.Module):
 
     def __init__(self, model: UnifiedMLLMForConditionalGeneration) -> None:
         super().__init__()
-        self.model = model
+        self.tower = model.image_tower
+        # The few words as constants, or the whole embedding table would be in this graph too.
+        words = model.word_embeddings()
+        self.register_buffer('words', None if words is None else words.detach().clone())
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return self.model.encode_image(pixels)
+        return self.tower(pixels, self.words)
 
 
 class DecoderGraph(nn.Module):

@@ -18,6 +18,7 @@ from torch import Tensor
 from unifiedmllm_ros.model.processing import UnifiedMLLMProcessor
 
 IGNORED = -100
+BOX_DISTANCE = 5  # from a box's last number to the first of the next box of the same phrase
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,9 @@ class Batch:
     """Model inputs and targets of B scenes.
 
     ids, positions, labels: (B, T), labels already shifted (labels[t] follows ids[t]);
-    mask: (B, 1, T, T) bool, true where attention may look; boxes: (M, 4) the box of each
-    coordinate that is to be predicted, at rows box_rows (M,) of the flattened (B * T) sequence.
+    mask: (B, 1, T, T) bool, true where attention may look; boxes: (M, 4) the box that is being
+    named or written at rows box_rows (M,) of the flattened (B * T) sequence: where a token of a
+    phrase with one box, or a coordinate, is to be predicted. opening: id of `<box>`.
     """
 
     ids: Tensor
@@ -42,6 +44,7 @@ class Batch:
     mask: Tensor
     boxes: Tensor
     box_rows: Tensor
+    opening: int
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,8 @@ class AnswerCollator:
         self.length = length
         self.prefix = processor.encode_prefix()
         self.first_number = int(processor.number_ids[0])
+        self.phrase_open = processor.token_id('<p>')
+        self.box_open = processor.token_id('<box>')
 
     def __call__(self, scenes: Sequence[Sequence[Dialogue]]) -> Batch:
         packed = [self._pack(dialogues) for dialogues in scenes]
@@ -79,6 +84,7 @@ class AnswerCollator:
             attention_mask(group),
             torch.from_numpy(boxes),
             torch.from_numpy(rows),
+            self.box_open,
         )
 
     def _pair(self, dialogue: Dialogue) -> _Pair:
@@ -105,13 +111,24 @@ class AnswerCollator:
             group += [number] * len(pair.ids)
         return ids, positions, labels, group
 
-    def _boxes(self, ids: NDArray, labels: NDArray) -> tuple[NDArray[np.float32], NDArray]:
-        """Find the coordinates among the labels: four numbers in a row, three tokens apart."""
-        flat = labels.reshape(-1)
+    def _boxes(
+        self, ids: NDArray[np.int64], labels: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        flat, said = labels.reshape(-1), ids.reshape(-1)
         numbers = (flat >= self.first_number) & (flat <= self.first_number + 1000)
+        # A box's four numbers stand two tokens apart.
         rows = np.flatnonzero(numbers).reshape(-1, 4)
-        corners = (flat[rows] - self.first_number) / 1000
-        return np.repeat(corners, 4, axis=0).astype(np.float32), rows.reshape(-1)
+        corners = ((flat[rows] - self.first_number) / 1000).astype(np.float32)
+        boxes, places = [np.repeat(corners, 4, axis=0)], [rows.reshape(-1)]
+        opens = np.flatnonzero((said == self.phrase_open) & (flat != IGNORED))
+        for start in opens:
+            box = int(np.searchsorted(rows[:, 0], start))
+            several = box + 1 < len(rows) and rows[box + 1, 0] - rows[box, 3] == BOX_DISTANCE
+            if not several:
+                phrase = np.arange(start, rows[box, 0])
+                boxes.append(np.repeat(corners[box : box + 1], len(phrase), axis=0))
+                places.append(phrase)
+        return np.concatenate(boxes), np.concatenate(places)
 
 
 def attention_mask(group: NDArray[np.int64]) -> Tensor:

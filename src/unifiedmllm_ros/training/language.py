@@ -1,8 +1,12 @@
 """Train the language model to read regions: names, relations, counts, boxes.
 
-The region encoder stays as it is. Besides the next token there is one more lesson: at each
-coordinate a middle layer must point at the region whose box is being written. The pointer is
-dropped after training; with it the read-out is learnt in a fraction of the steps.
+The region encoder stays as it is. Besides the next token there are two lessons about where to
+look, given to a few attention heads themselves, because a small model finds that out last:
+
+- `match`: in the second layer, a word that names things looks at the regions it names;
+- `refer`: in the last but one, whoever names a thing or writes its box looks at its region.
+
+Attention supervision of this kind: Mi et al., 2016; Liu et al., 2017 (captioning).
 """
 
 from __future__ import annotations
@@ -35,22 +39,21 @@ class LanguageRecipe:
     weight_decay: float = 0.05
     warmup: int = 200
     softness: float = 0.004
-    pointer_weight: float = 0.5
+    look_weight: float = 0.3
     seed: int = 0
     save_every: int = 500
 
 
-class Pointer(nn.Module):
-    """Scores of the regions as the one that a hidden state speaks of."""
+@dataclass(frozen=True)
+class Heads:
+    """Attention heads that are told where to look: the first `count` of a layer."""
 
-    def __init__(self, hidden_size: int, size: int = 64) -> None:
-        super().__init__()
-        self.query = nn.Linear(hidden_size, size)
-        self.key = nn.Linear(hidden_size, size)
+    layer: int
+    count: int
 
-    def forward(self, states: Tensor, regions: Tensor) -> Tensor:
-        """states (M, D), regions (M, K, D) -> logits (M, K)."""
-        return (self.query(states).unsqueeze(1) * self.key(regions)).sum(-1) / 8.0
+
+MATCH = Heads(1, 2)
+REFER = Heads(-2, 2)
 
 
 def pointer_targets(boxes: Tensor, regions: Tensor) -> Tensor:
@@ -81,47 +84,104 @@ def token_loss(logits: Tensor, labels: Tensor, first_number: int, softness: floa
     return (plain[~number].sum() + soft.sum()) / len(labels)
 
 
+def region_attention(
+    decoder: nn.Module, states: Tensor, positions: Tensor, heads: Heads, regions: int
+) -> Tensor:
+    """Attention logits of some heads over the regions: (B, T, count, K).
+
+    decoder: a Llama-like stack; states: (B, T, D), what the layer gets. The prefix is <bos> and
+    then the regions.
+    """
+    layer = decoder.layers[heads.layer]
+    attention, normed = layer.self_attn, layer.input_layernorm(states)
+    shape = (*states.shape[:2], -1, attention.head_dim)
+    queries = attention.q_proj(normed).view(shape)[:, :, : heads.count]
+    keys = attention.k_proj(normed[:, 1 : 1 + regions]).view(
+        states.shape[0], regions, -1, attention.head_dim
+    )[:, :, : heads.count]
+    cos, sin = decoder.rotary_emb(states, positions)
+    queries = rotate(queries, cos, sin)
+    keys = rotate(keys, cos[:, 1 : 1 + regions], sin[:, 1 : 1 + regions])
+    return torch.einsum('bthd,bkhd->bthk', queries, keys) * attention.scaling
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary position embedding (Su et al., 2021) of x (B, T, H, d)."""
+    half = x.shape[-1] // 2
+    turned = torch.cat((-x[..., half:], x[..., :half]), dim=-1)
+    return x * cos.unsqueeze(2) + turned * sin.unsqueeze(2)
+
+
+def attention_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross entropy of (M, heads, K) attention logits with a distribution (M, K)."""
+    return -(target.unsqueeze(1) * logits.float().log_softmax(-1)).sum(-1).mean()
+
+
+def matching_regions(ids: Tensor, word_ids: Tensor, regions: Regions) -> tuple[Tensor, Tensor]:
+    """Which tokens name regions, and which: rows (M,) of the flattened ids, targets (M, K)."""
+    known = word_ids >= 0
+    words, tokens = torch.nonzero(known, as_tuple=True)[0], word_ids[known]
+    table = torch.full((int(max(ids.max(), tokens.max())) + 1,), -1, dtype=torch.long)
+    table[tokens] = words
+    word = table[ids.flatten()]
+    rows = torch.nonzero(word >= 0).flatten()
+    scene = torch.div(rows, ids.shape[1], rounding_mode='floor')
+    said = regions.words[scene, :, word[rows]] * regions.score[scene]
+    strong = said > 0.2
+    kept = strong.any(-1)
+    target = (said * strong)[kept]
+    return rows[kept], target / target.sum(-1, keepdim=True)
+
+
 def losses(
     model: UnifiedMLLMForConditionalGeneration,
-    pointer: Pointer,
     batch: Batch,
     regions: Regions,
     recipe: LanguageRecipe,
 ) -> dict[str, Tensor]:
-    """Token and pointer losses of a batch."""
-    first = model.config.first_number_id
+    """Token, match and refer losses of a batch, and how often `refer` looks right."""
+    decoder, count = model.language_model.model, regions.score.shape[1]
     with torch.autocast('cpu', torch.bfloat16):
         features = model.image_tower.project(regions, model.word_embeddings())
-        output = model.language_model.model(
+        output = decoder(
             inputs_embeds=model.embed(batch.ids, features),
             attention_mask=batch.mask,
             position_ids=batch.positions,
             output_hidden_states=True,
             use_cache=False,
         )
-        states = output.last_hidden_state.flatten(0, 1)
         labels = batch.labels.flatten()
         taught = labels != IGNORED
-        logits = model.language_model.lm_head(states[taught])
-        middle = output.hidden_states[len(output.hidden_states) // 2]
-        points = _point(pointer, middle, batch, regions)
-    wanted = pointer_targets(batch.boxes, _rows(regions.boxes, batch))
+        logits = model.language_model.lm_head(output.last_hidden_state.flatten(0, 1)[taught])
+
+        def looks(heads: Heads, rows: Tensor) -> Tensor:
+            states = output.hidden_states[range(len(decoder.layers))[heads.layer]]
+            found = region_attention(decoder, states, batch.positions, heads, count)
+            return found.flatten(0, 1)[rows]
+
+        rows, named = matching_regions(batch.ids, model.word_ids, regions)
+        match = attention_loss(looks(MATCH, rows), named)
+        wanted = pointer_targets(batch.boxes, _rows(regions.boxes, batch))
+        known = wanted != IGNORED
+        refers = looks(REFER, batch.box_rows[known])
+        target = functional.one_hot(wanted[known], count).float()
+    starts = batch.labels.flatten()[batch.box_rows[known]] == batch.opening
     return {
-        'token': token_loss(logits.float(), labels[taught], first, recipe.softness),
-        'pointer': functional.cross_entropy(points.float(), wanted, ignore_index=IGNORED),
-        'pointer_right': (points.argmax(-1) == wanted)[wanted != IGNORED].float().mean(),
+        'token': token_loss(
+            logits.float(), labels[taught], model.config.first_number_id, recipe.softness
+        ),
+        'match': match,
+        'refer': attention_loss(refers, target),
+        'refer_right': _right(refers[starts], wanted[known][starts]),
     }
+
+
+def _right(logits: Tensor, wanted: Tensor) -> Tensor:
+    return (logits.float().mean(1).argmax(-1) == wanted).float().mean()
 
 
 def _rows(regions: Tensor, batch: Batch) -> Tensor:
     return regions[torch.div(batch.box_rows, batch.ids.shape[1], rounding_mode='floor')]
-
-
-def _point(pointer: Pointer, middle: Tensor, batch: Batch, regions: Regions) -> Tensor:
-    count = regions.score.shape[1]
-    # The prefix is <bos> and then the regions.
-    slots = middle[:, 1 : 1 + count]
-    return pointer(middle.flatten(0, 1)[batch.box_rows], _rows(slots, batch))
 
 
 NextBatch = Callable[[int, np.random.Generator], tuple[Batch, Regions]]
@@ -129,7 +189,6 @@ NextBatch = Callable[[int, np.random.Generator], tuple[Batch, Regions]]
 
 def train_language(
     model: UnifiedMLLMForConditionalGeneration,
-    pointer: Pointer,
     next_batch: NextBatch,
     recipe: LanguageRecipe,
     folder: Path,
@@ -140,7 +199,6 @@ def train_language(
     parameters = [
         *model.language_model.parameters(),
         *model.image_tower.projector.parameters(),
-        *pointer.parameters(),
     ]
     decayed = [p for p in parameters if p.ndim > 1]
     plain = [p for p in parameters if p.ndim <= 1]
@@ -155,8 +213,8 @@ def train_language(
         batch, regions = next_batch(recipe.batch, rng)
         for group in optimizer.param_groups:
             group['lr'] = recipe.learning_rate * schedule(step, recipe.steps, recipe.warmup)
-        parts = losses(model, pointer, batch, regions, recipe)
-        loss = parts['token'] + recipe.pointer_weight * parts['pointer']
+        parts = losses(model, batch, regions, recipe)
+        loss = parts['token'] + recipe.look_weight * (parts['match'] + parts['refer'])
         if not torch.isfinite(loss):
             torch.save({'batch': batch, 'regions': regions}, folder / f'{name}-nan-batch.pt')
             raise FloatingPointError(f'loss is {float(loss.detach())} at step {step}; batch saved')
@@ -174,6 +232,6 @@ def train_language(
             recent = []
         if (step + 1) % recipe.save_every == 0 or step + 1 == recipe.steps:
             torch.save(
-                {'model': model.state_dict(), 'pointer': pointer.state_dict(), 'step': step + 1},
+                {'model': model.state_dict(), 'step': step + 1},
                 folder / f'{name}.pt',
             )

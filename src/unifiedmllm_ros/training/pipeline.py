@@ -31,7 +31,7 @@ from unifiedmllm_ros.tabletop.record import SceneRecord, read_scenes
 from unifiedmllm_ros.tabletop.symbolic import sample_scene
 from unifiedmllm_ros.training.answers import AnswerCollator, Batch, Dialogue
 from unifiedmllm_ros.training.imagined import imagine_regions
-from unifiedmllm_ros.training.language import LanguageRecipe, Pointer, train_language
+from unifiedmllm_ros.training.language import LanguageRecipe, train_language
 from unifiedmllm_ros.training.mask_network import MaskRecipe, crop_bank, train_mask_network
 from unifiedmllm_ros.training.pyramid_cache import PyramidCache
 from unifiedmllm_ros.training.region_head import (
@@ -71,19 +71,16 @@ class Workshop:
             nano_processor(tokenizer).save_pretrained(self.folder)
         return UnifiedMLLMProcessor.from_pretrained(self.folder)
 
-    def model(self, *checkpoints: str) -> tuple[UnifiedMLLMForConditionalGeneration, Pointer]:
+    def model(self, *checkpoints: str) -> UnifiedMLLMForConditionalGeneration:
         """The model with the checkpoints that exist, later ones over earlier ones."""
         torch.manual_seed(0)
         model = new_model(self.processor(), self.lexicon)
-        pointer = Pointer(model.config.text_config.hidden_size)
         for name in checkpoints:
             file = self.folder / f'{name}.pt'
             if file.exists():
                 state = torch.load(file, weights_only=True)
                 model.load_state_dict(state['model'], strict=False)
-                if 'pointer' in state:
-                    pointer.load_state_dict(state['pointer'])
-        return model, pointer
+        return model
 
     def cache(
         self, data: Path, scenes: list[SceneRecord], backbone: EfficientNetLite0
@@ -116,7 +113,7 @@ def stack(regions: Sequence[Regions]) -> Regions:
 
 def imagine(shop: Workshop, recipe: LanguageRecipe) -> None:
     """Phase `imagine`."""
-    model, pointer = shop.model()
+    model = shop.model()
     collate = AnswerCollator(shop.processor())
     vision = model.config.vision_config
 
@@ -136,14 +133,14 @@ def imagine(shop: Workshop, recipe: LanguageRecipe) -> None:
         pairs = [dialogues(scene, seed, recipe.questions, shop.lexicon) for scene in scenes]
         return collate(pairs), stack(regions)
 
-    train_language(model, pointer, next_batch, recipe, shop.folder, 'imagine')
+    train_language(model, next_batch, recipe, shop.folder, 'imagine')
 
 
 def train_regions(
     shop: Workshop, data: Path, scenes: list[SceneRecord], recipe: RegionHeadRecipe
 ) -> None:
     """Phase `regions`; call again with more scenes to go on from the last checkpoint."""
-    model, _ = shop.model('regions')
+    model = shop.model('regions')
     encoder = model.image_tower.encoder
     words = [word_rows(s, encoder.config.words, shop.lexicon) for s in scenes]
     cache = shop.cache(data, scenes, encoder.backbone)
@@ -154,7 +151,7 @@ def train_regions(
 
 def find_all(shop: Workshop, data: Path, scenes: list[SceneRecord]) -> Regions:
     """The regions that the trained encoder sees in every scene."""
-    model, _ = shop.model('regions')
+    model = shop.model('regions')
     encoder = model.image_tower.encoder.eval()
     cache = shop.cache(data, scenes, encoder.backbone)
     parts = [
@@ -173,7 +170,7 @@ def read(
 ) -> None:
     """Phase `read`: the language model on what the encoder really sees, with some imagined
     scenes among them, which keep it from learning the training images by heart."""
-    model, pointer = shop.model('regions', 'imagine', 'regions', 'read')
+    model = shop.model('regions', 'imagine', 'regions', 'read')
     collate = AnswerCollator(shop.processor())
     vision = model.config.vision_config
 
@@ -191,7 +188,7 @@ def read(
         pairs = [dialogues(scene, seed, recipe.questions, shop.lexicon) for _, scene in picked]
         return collate(pairs), stack([regions for regions, _ in picked])
 
-    train_language(model, pointer, next_batch, recipe, shop.folder, 'read')
+    train_language(model, next_batch, recipe, shop.folder, 'read')
 
 
 def masks(shop: Workshop, data: Path, scenes: list[SceneRecord], recipe: MaskRecipe) -> MaskNetwork:
@@ -206,7 +203,7 @@ def masks(shop: Workshop, data: Path, scenes: list[SceneRecord], recipe: MaskRec
 
 def export(shop: Workshop, out: Path) -> None:
     """Phase `export`: safetensors in half precision, tokenizer, configuration and graphs."""
-    model, _ = shop.model('regions', 'imagine', 'regions', 'read')
+    model = shop.model('regions', 'imagine', 'regions', 'read')
     folder = out / NANO
     export_model(model, NANO, folder / 'onnx')
     model.half().save_pretrained(folder)
