@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-PHASES = ('imagine', 'regions', 'read', 'mask', 'export')
+PHASES = ('regions', 'read', 'mask', 'export')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,7 +1,6 @@
 """Regions made from ground truth instead of pixels, with the encoder's kinds of error.
 
-The language model learns to read regions while the region encoder is still being trained, and
-sees far more arrangements than were rendered.
+They show the language model far more arrangements than were rendered.
 """
 
 from __future__ import annotations

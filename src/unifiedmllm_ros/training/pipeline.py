@@ -1,10 +1,9 @@
 """The phases that make `tabletop-nano`, each resumable, all in one work folder.
 
-tokenizer   learn the tokenizer on questions and answers
-imagine     teach the language model to read regions, on scenes that were never rendered
 regions     train the dense head on cached backbone features
-read        find the regions of every training image, and teach the language model on those
+read        find the regions of every training image; teach the language model to read them
 mask        train the mask network
+export      write models/tabletop-nano and models/mask-nano
 """
 
 from __future__ import annotations
@@ -111,31 +110,6 @@ def stack(regions: Sequence[Regions]) -> Regions:
     )
 
 
-def imagine(shop: Workshop, recipe: LanguageRecipe) -> None:
-    """Phase `imagine`."""
-    model = shop.model()
-    collate = AnswerCollator(shop.processor())
-    vision = model.config.vision_config
-
-    def next_batch(size: int, rng: np.random.Generator) -> tuple[Batch, Regions]:
-        seed = Random(int(rng.integers(2**62)))
-        scenes = [sample_scene(seed, shop.lexicon) for _ in range(size)]
-        regions = [
-            imagine_regions(
-                scene,
-                word_rows(scene, vision.words, shop.lexicon),
-                vision.regions,
-                vision.width,
-                rng,
-            )
-            for scene in scenes
-        ]
-        pairs = [dialogues(scene, seed, recipe.questions, shop.lexicon) for scene in scenes]
-        return collate(pairs), stack(regions)
-
-    train_language(model, next_batch, recipe, shop.folder, 'imagine')
-
-
 def train_regions(
     shop: Workshop, data: Path, scenes: list[SceneRecord], recipe: RegionHeadRecipe
 ) -> None:
@@ -170,7 +144,7 @@ def read(
 ) -> None:
     """Phase `read`: the language model on what the encoder really sees, with some imagined
     scenes among them, which keep it from learning the training images by heart."""
-    model = shop.model('regions', 'imagine', 'regions', 'read')
+    model = shop.model('read', 'regions')
     collate = AnswerCollator(shop.processor())
     vision = model.config.vision_config
 
@@ -203,7 +177,7 @@ def masks(shop: Workshop, data: Path, scenes: list[SceneRecord], recipe: MaskRec
 
 def export(shop: Workshop, out: Path) -> None:
     """Phase `export`: safetensors in half precision, tokenizer, configuration and graphs."""
-    model = shop.model('regions', 'imagine', 'regions', 'read')
+    model = shop.model('read', 'regions')
     folder = out / NANO
     export_model(model, NANO, folder / 'onnx')
     model.half().save_pretrained(folder)
@@ -232,9 +206,7 @@ def run(
         return {} if value is None else {'steps': value}
 
     for phase in phases:
-        if phase == 'imagine':
-            imagine(shop, LanguageRecipe(**given(phase)))
-        elif phase == 'regions':
+        if phase == 'regions':
             train_regions(shop, data, scenes, RegionHeadRecipe(**given(phase)))
         elif phase == 'read':
             bank = find_all(shop, data, scenes)

@@ -19,6 +19,7 @@ from unifiedmllm_ros.tabletop.record import SceneRecord
 
 IMAGE_SIZE = (240, 320)
 REGIONS = 16
+TASKS = ('seg',)  # those that the training data holds
 
 
 def vocabulary(lexicon: Lexicon) -> list[str]:
@@ -43,7 +44,7 @@ def word_rows(scene: SceneRecord, words: Sequence[str], lexicon: Lexicon) -> NDA
 
 def nano_processor(tokenizer) -> UnifiedMLLMProcessor:  # type: ignore[no-untyped-def]
     """The processor of the preset."""
-    return UnifiedMLLMProcessor(tokenizer, ProcessorConfig(IMAGE_SIZE, REGIONS))
+    return UnifiedMLLMProcessor(tokenizer, ProcessorConfig(IMAGE_SIZE, REGIONS, TASKS))
 
 
 def nano_config(processor: UnifiedMLLMProcessor, words: Sequence[str]) -> UnifiedMLLMConfig:
