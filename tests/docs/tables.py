@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from tests.docs.tabletop_tables import objects_table, textures_table
 from unifiedmllm_ros.locations import share
 from unifiedmllm_ros.representation import TASKS, ProblemKind, TaskSpec
+
+Parts = dict[str, dict[str, Callable[[], str]]]
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -46,13 +48,13 @@ def tasks_table() -> str:
         )
         for spec in TASKS.values()
     )
-    return _table(('task', 'argument', 'regions', 'image', 'kind of expert', 'what it does'), rows)
+    return table(('task', 'argument', 'regions', 'image', 'kind of expert', 'what it does'), rows)
 
 
 def problems_table() -> str:
     """The kinds of problems and what is kept."""
     rows = ((f'`{kind.value}`', KEPT[kind]) for kind in ProblemKind)
-    return _table(('kind', 'what is wrong, and what becomes of it'), rows)
+    return table(('kind', 'what is wrong, and what becomes of it'), rows)
 
 
 def experts_file() -> str:
@@ -60,17 +62,17 @@ def experts_file() -> str:
     return f'```yaml\n{share("config/experts.yaml").read_text(encoding="utf-8").strip()}\n```'
 
 
-PARTS = {
+PARTS: Parts = {
     'docs/representation.md': {'tasks': tasks_table, 'problems': problems_table},
     'docs/experts.md': {'experts': experts_file},
     'docs/tabletop.md': {'textures': textures_table, 'objects': objects_table},
 }
 
 
-def filled(page: str) -> str:
+def filled(page: str, parts: Parts) -> str:
     """The text of a page with its generated parts written anew."""
     text = (ROOT / page).read_text(encoding='utf-8')
-    for name, render in PARTS[page].items():
+    for name, render in parts[page].items():
         begin, end = f'<!-- begin: {name} -->', f'<!-- end: {name} -->'
         before, found, rest = text.partition(begin)
         _, closed, after = rest.partition(end)
@@ -91,12 +93,17 @@ def _yes(value: bool) -> str:
     return 'yes' if value else 'no'
 
 
-def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     lines = [list(head), *map(list, rows)]
     lines.insert(1, ['---'] * len(lines[0]))
     return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
 
 
+def write(parts: Parts) -> None:
+    """Write the generated parts of the pages anew."""
+    for page in parts:
+        (ROOT / page).write_text(filled(page, parts), encoding='utf-8')
+
+
 if __name__ == '__main__':
-    for page in PARTS:
-        (ROOT / page).write_text(filled(page), encoding='utf-8')
+    write(PARTS)

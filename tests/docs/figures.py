@@ -1,0 +1,123 @@
+"""The figures of README.md and docs/benchmarks.md, from the committed results.
+
+`python -m tests.docs.figures` writes them; the tests check that they are up to date.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tests.docs.tables import ROOT, Parts, table, write
+
+RESULTS = ROOT / 'benchmarks' / 'results'
+KINDS = {
+    'name': 'by name',
+    'colour': 'by colour and kind',
+    'relation': 'by relation',
+    'order': 'by order',
+    'superlative': 'by superlative',
+    'use': 'by use',
+    'several': 'several instances',
+}
+
+
+def result(name: str) -> dict[str, Any]:
+    """A committed result."""
+    return json.loads((RESULTS / f'{name}.json').read_text(encoding='utf-8'))
+
+
+def quality() -> str:
+    """The headline figures of the test split beside their marks."""
+    test, sample = result('tabletop-test'), result('perception')
+    eager, node = result('transformers_eager'), result('node')
+    overhead, memory = node['overhead'], node['memory']['resident_mib']
+    total = sample['total_ms']
+    rows = [
+        ('boxes right, Acc@0.5', _share(test['box_accuracy_50']), '0.80'),
+        ('boxes right, Acc@0.75', _share(test['box_accuracy_75']), ''),
+        ('masks, cIoU', _share(test['mask_ciou']), '0.70'),
+        ('absent things rejected', _share(test['absent_rejected']), '0.80'),
+        ('counts exact', _share(test['count_exact']), ''),
+        ('answers that parse', _share(test['parses']), '1'),
+        ('question to masks, 640x480, p50 / p99', f'{total["p50"]:.0f} / {total["p99"]:.0f} ms',
+         '250 / 500 ms'),
+        ('against `generate()` of transformers', f'{eager["speedup_p50"]:.1f} times', '4 times'),
+        ('node overhead, raw / compressed, p50',
+         f'{overhead["raw"]["total_ms"]["p50"]:.1f} / '
+         f'{overhead["compressed"]["total_ms"]["p50"]:.1f} ms', '4 / 8 ms'),
+        ('memory of the node, peak', f'{memory["peak"]:.0f} MiB', '500 MiB'),
+    ]  # fmt: skip
+    return table(('figure', 'measured', 'mark'), rows)
+
+
+def kinds() -> str:
+    """Acc@0.5 by kind of expression: held-out wordings, known ones, held-out objects."""
+    columns = ('tabletop-test', 'tabletop-known-wordings', 'tabletop-held-out')
+    reports = [result(name) for name in columns]
+    rows = [
+        (what, *(_share(report['kinds'][kind]['acc50']) for report in reports))
+        for kind, what in KINDS.items()
+    ]
+    for name, what in (
+        ('box_accuracy_50', '**all of these**'),
+        ('box_accuracy_50_needed_relation', 'the noun alone would be ambiguous'),
+        ('box_accuracy_50_held_out_objects', 'the target is a held-out object'),
+        ('box_accuracy_75', 'all of these, Acc@0.75'),
+        ('absent_rejected', 'absent things rejected'),
+        ('count_exact', 'counts exact'),
+        ('yes_no_right', 'yes or no right'),
+        ('task_right', 'task right'),
+        ('mask_ciou', 'masks, cIoU'),
+        ('parses', 'answers that parse'),
+    ):
+        rows.append((what, *(_share(report[name]) for report in reports)))
+    return table(('', 'test', 'test scenes, known wordings', 'scenes with held-out objects'), rows)
+
+
+def tests() -> str:
+    """How large the tests were."""
+    rows = []
+    for name in ('tabletop-test', 'tabletop-known-wordings', 'tabletop-held-out'):
+        report = result(name)
+        rows.append((f'`{name}`', str(report['test']['scenes']), str(report['questions'])))
+    return table(('result', 'scenes', 'questions'), rows)
+
+
+def speed() -> str:
+    """Latency by stage on the sample's frames."""
+    report = result('perception')
+    rows = [
+        (stage, *(f'{times[p]:.1f}' for p in ('p50', 'p90', 'p99')))
+        for stage, times in {**report['stages_ms'], 'all': report['total_ms']}.items()
+    ]
+    return table(('stage', 'p50 ms', 'p90 ms', 'p99 ms'), rows)
+
+
+def machine() -> str:
+    """The machine that the figures are from."""
+    about = result('perception')['machine']
+    packages = ', '.join(f'{k} {v}' for k, v in about['packages'].items() if v)
+    return (
+        f'{about["processor"]}, {about["cores"]} cores, {about["memory_gib"]} GiB, '
+        f'{about["system"]}, Python {about["python"]}; {packages}.'
+    )
+
+
+def _share(value: float | None) -> str:
+    return '-' if value is None else f'{value:.3f}'
+
+
+FIGURES: Parts = {
+    'README.md': {'figures': quality},
+    'docs/benchmarks.md': {
+        'figures': quality,
+        'kinds': kinds,
+        'tests': tests,
+        'speed': speed,
+        'machine': machine,
+    },
+}
+
+if __name__ == '__main__':
+    write(FIGURES)
