@@ -24,9 +24,9 @@ from tests.nodes.scripted import ScriptedModel, scripted_perceiver
 from unifiedmllm_ros.action import Ask
 from unifiedmllm_ros.bridge.image import array_to_image, rgb_to_jpeg
 from unifiedmllm_ros.msg import Response
-from unifiedmllm_ros.nodes.perception_node import PerceptionNode
+from unifiedmllm_ros.nodes.perception_node import PerceiverFactory, PerceptionNode
 
-SECONDS = 15.0
+SECONDS = 30.0
 TOPICS = {
     'response': Response,
     'detections': Detection2DArray,
@@ -65,10 +65,15 @@ class Inbox:
 class Graph:
     """The node under test in namespace /robot, and a client of all its topics."""
 
-    def __init__(self, model: ScriptedModel, *parameters: Parameter) -> None:
+    def __init__(
+        self,
+        model: ScriptedModel,
+        *parameters: Parameter,
+        factory: PerceiverFactory | None = None,
+    ) -> None:
         self.model = model
         self.node = PerceptionNode(
-            lambda settings: scripted_perceiver(model),
+            factory or (lambda settings: scripted_perceiver(model)),
             namespace='robot',
             parameter_overrides=list(parameters),
         )

@@ -94,6 +94,7 @@ class TabletopCameraNode(Node):
         """Show the table of these settings until another seed is asked for."""
         self.get_logger().info(f'laying table {laid.seed}')
         table = self._factory(laid)
+        self.get_logger().info('the table is laid')
         started = time.monotonic()
         try:
             while self._settings.seed == laid.seed and not self._stopping.is_set():
