@@ -172,16 +172,14 @@ def _open_window() -> str | None:
 
 def _print_answer(index: int, question: Question, seen: Seen, score: Score | None) -> None:
     response = seen.response
-    if response.error_code:
-        print(f'[{index:4d}] {question.instruction}  ->  error: {response.error_msg}', flush=True)
-        return
     found = ', '.join(
         f'{region.phrase} [{box.x1:.3f}, {box.y1:.3f}, {box.x2:.3f}, {box.y2:.3f}]'
         f' ({box.confidence:.2f})'
         for region in response.regions
         for box in region.boxes
     )
-    answer = '  '.join(part for part in (response.text, found) if part)
+    failed = f'error: {response.error_msg}' if response.error_code else ''
+    answer = '  '.join(part for part in (response.text, found, failed) if part)
     told = f'{answer}{_told(score)}  {seen.latency_ms:.0f} ms'
     print(f'[{index:4d}] {question.instruction}  ->  {told}', flush=True)
 
