@@ -278,19 +278,19 @@ def test_prose_arrives_as_it_is_said_and_a_region_when_it_is_complete() -> None:
 )
 def test_parse_takes_linear_time(unit: str) -> None:
     text = (unit * (100_000 // len(unit) + 1))[:100_000]
-    start = time.perf_counter()
+    start = time.process_time()
     parse(text)
     parse('<p>a</p><box>' + text + '</box>')
-    assert time.perf_counter() - start < 2.0
+    assert time.process_time() - start < 2.0
 
 
 def test_character_by_character_takes_linear_time() -> None:
     parser = IncrementalParser()
-    start = time.perf_counter()
+    start = time.process_time()
     for character in ('<p>a</p><box>[0.1, 0.2' * 5000)[:100_000]:
         parser.feed(character)
     parser.close()
-    assert time.perf_counter() - start < 5.0
+    assert time.process_time() - start < 5.0
 
 
 @pytest.mark.parametrize(
