@@ -42,7 +42,7 @@ def sample_frames(step: int) -> tuple[SampleFrame, ...]:
         for index in range(0, len(messages), step):
             connection, _, raw = messages[index]
             message = reader.deserialize(raw, connection.msgtype)
-            image = cv2.imdecode(message.data, cv2.IMREAD_COLOR_RGB)
+            image = cv2.cvtColor(cv2.imdecode(message.data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
             objects = json.loads(truth[index])['objects']
             frames.append(
                 SampleFrame(
