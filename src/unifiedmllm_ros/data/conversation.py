@@ -148,6 +148,11 @@ def _read(line: str, place: str, folder: Path | None) -> Conversation:
         field = '.'.join(str(part) for part in first['loc']) or 'the line'
         raise ConversationError(f'{place}, field {field}: {first["msg"]}') from error
     for field, media in conversation.media().items() if folder else ():
-        if folder and not (folder / media).is_file():
+        if folder and not _is_medium(field, folder / media):
             raise ConversationError(f'{place}, field {field}: there is no file {folder / media}')
     return conversation
+
+
+def _is_medium(field: str, path: Path) -> bool:
+    """A video may be a folder of frames."""
+    return path.is_file() or (field == 'video' and path.is_dir())

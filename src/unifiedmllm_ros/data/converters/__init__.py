@@ -1,0 +1,1 @@
+"""Converters: public data sets, in the layout they are published in, to our conversations."""
