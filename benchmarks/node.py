@@ -22,7 +22,7 @@ INSTRUCTION = 'segment the red mug'
 OVERHEAD_FRAMES = 150
 MEMORY_FRAMES, MEMORY_RATE = 10_000, 100.0
 FLOOD_SECONDS, FLOOD_RATE = 60.0, 200.0
-SETTLED = 0.1
+SETTLED = 0.2
 """Share of the frames after which memory counts as settled."""
 
 
