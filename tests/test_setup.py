@@ -58,3 +58,13 @@ def test_unknown_set_is_refused_with_those_there_are():
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert 'demo or test' in done.stderr
+
+
+def test_environment_serves_where_no_home_is_named(tmp_path):
+    """Without either, rclpy cannot be initialised, as it finds no place for its log."""
+    command = f'. {ROOT}/scripts/env && echo "$ROS_LOG_DIR $AMENT_PREFIX_PATH"'
+    environment = {'PATH': os.environ['PATH'], 'TMPDIR': str(tmp_path)}
+    done = subprocess.run(
+        ['bash', '-euc', command], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [str(tmp_path / 'ros_log'), str(ROOT / '.venv')]
