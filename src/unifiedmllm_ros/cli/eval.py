@@ -28,6 +28,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     tabletop.add_argument('--json', type=Path, help='write the report to this file')
     tabletop.add_argument('--failures', type=Path, help='write wrong answers to this JSONL file')
     tabletop.set_defaults(run=run_tabletop)
+    _add_nsr1k(benchmarks.add_parser('nsr1k', help='layouts from sentences, as NSR-1K scores them'))
+
+
+def _add_nsr1k(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        '--data', type=Path, required=True, help='folder with spatial.SPLIT.json, numerical...'
+    )
+    scored = parser.add_mutually_exclusive_group(required=True)
+    scored.add_argument('--predictions', type=Path, help='JSONL of layouts, see docs/data.md')
+    scored.add_argument(
+        '--truth', action='store_true', help='score the ground truth itself: the ceiling'
+    )
+    parser.add_argument('--split', default='val', help='which prompts (val)')
+    parser.add_argument('--json', type=Path, help='write the report to this file')
+    parser.set_defaults(run=run_nsr1k)
+
+
+def run_nsr1k(args: argparse.Namespace) -> int:
+    """Score layouts, print the means, write the report."""
+    from unifiedmllm_ros.evaluation import nsr1k_benchmark as benchmark
+
+    prompts = benchmark.read_prompts(args.data, args.split)
+    samples = (
+        prompts.truth() if args.truth else benchmark.read_predictions(args.predictions, prompts)
+    )
+    report = benchmark.evaluate(prompts, samples)
+    print(benchmark.table(report))
+    if args.json:
+        benchmark.write(report, args.json)
+    return 0
 
 
 def run_tabletop(args: argparse.Namespace) -> int:

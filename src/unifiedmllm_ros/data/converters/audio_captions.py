@@ -115,7 +115,7 @@ CLOTHO = PublicSet(
     'clotho',
     'Clotho v2.1',
     _GIVES,
-    'captions: own licence, non-commercial with attribution; sounds: Creative Commons, each its own',
+    'captions: own licence, non-commercial with attribution; sounds: Creative Commons',
     'zenodo.org/records/4783391',
     'clotho_captions_{split}.csv; {split}/',
     _clotho_rows,
