@@ -35,7 +35,8 @@ class Batch:
     ids, positions, labels: (B, T), labels already shifted (labels[t] follows ids[t]);
     mask: (B, 1, T, T) bool, true where attention may look; boxes: (M, 4) the box that is being
     named or written at rows box_rows (M,) of the flattened (B * T) sequence: where a token of a
-    phrase with one box, or a coordinate, is to be predicted. opening: id of `<box>`.
+    phrase with one box, or a coordinate, is to be predicted. edge: (M,) which of x1, y1, x2, y2 it
+    is, -1 in a phrase.
     """
 
     ids: Tensor
@@ -44,7 +45,7 @@ class Batch:
     mask: Tensor
     boxes: Tensor
     box_rows: Tensor
-    opening: int
+    edge: Tensor
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,6 @@ class AnswerCollator:
         self.prefix = processor.encode_prefix()
         self.first_number = int(processor.number_ids[0])
         self.phrase_open = processor.token_id('<p>')
-        self.box_open = processor.token_id('<box>')
 
     def __call__(self, scenes: Sequence[Sequence[Dialogue]]) -> Batch:
         packed = [self._pack(dialogues) for dialogues in scenes]
@@ -76,7 +76,7 @@ class AnswerCollator:
             size = len(row_ids)
             ids[row, :size], positions[row, :size] = row_ids, row_positions
             labels[row, :size], group[row, :size] = row_labels, row_group
-        boxes, rows = self._boxes(ids, labels)
+        boxes, rows, edge = self._boxes(ids, labels)
         return Batch(
             torch.from_numpy(ids),
             torch.from_numpy(positions),
@@ -84,7 +84,7 @@ class AnswerCollator:
             attention_mask(group),
             torch.from_numpy(boxes),
             torch.from_numpy(rows),
-            self.box_open,
+            torch.from_numpy(edge),
         )
 
     def _pair(self, dialogue: Dialogue) -> _Pair:
@@ -113,13 +113,14 @@ class AnswerCollator:
 
     def _boxes(
         self, ids: NDArray[np.int64], labels: NDArray[np.int64]
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
         flat, said = labels.reshape(-1), ids.reshape(-1)
         numbers = (flat >= self.first_number) & (flat <= self.first_number + 1000)
         # A box's four numbers stand two tokens apart.
         rows = np.flatnonzero(numbers).reshape(-1, 4)
         corners = ((flat[rows] - self.first_number) / 1000).astype(np.float32)
         boxes, places = [np.repeat(corners, 4, axis=0)], [rows.reshape(-1)]
+        edges = [np.tile(np.arange(4), len(rows))]
         opens = np.flatnonzero((said == self.phrase_open) & (flat != IGNORED))
         for start in opens:
             box = int(np.searchsorted(rows[:, 0], start))
@@ -128,7 +129,8 @@ class AnswerCollator:
                 phrase = np.arange(start, rows[box, 0])
                 boxes.append(np.repeat(corners[box : box + 1], len(phrase), axis=0))
                 places.append(phrase)
-        return np.concatenate(boxes), np.concatenate(places)
+                edges.append(np.full(len(phrase), -1))
+        return np.concatenate(boxes), np.concatenate(places), np.concatenate(edges)
 
 
 def attention_mask(group: NDArray[np.int64]) -> Tensor:

@@ -1,12 +1,12 @@
 """Train the language model to read regions: names, relations, counts, boxes.
 
-The region encoder stays as it is. Besides the next token there are two lessons about where to
-look, given to a few attention heads themselves, because a small model finds that out last:
+The region encoder stays as it is. Besides the next token there are lessons about where to look,
+given to a few attention heads themselves, because a small model finds that out last (attention
+supervision: Mi et al., 2016; Liu et al., 2017):
 
-- `match`: in the second layer, a word that names things looks at the regions it names;
-- `refer`: in the last but one, whoever names a thing or writes its box looks at its region.
-
-Attention supervision of this kind: Mi et al., 2016; Liu et al., 2017 (captioning).
+- in the second layer, a word that names things looks at the regions it names;
+- in the last but one, whoever writes a box's x1, y1, x2 or y2 looks at its region with a head of
+  its own for each, which otherwise rests on <bos>; whoever names a thing looks at its region too.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unifiedmllm_ros.model.modeling import NUMBERS, UnifiedMLLMForConditionalGeneration
+from unifiedmllm_ros.model.projectors import coordinate_features
 from unifiedmllm_ros.model.regions import Regions
 from unifiedmllm_ros.training.answers import IGNORED, Batch
 from unifiedmllm_ros.training.region_head import schedule
@@ -44,16 +45,11 @@ class LanguageRecipe:
     save_every: int = 500
 
 
-@dataclass(frozen=True)
-class Heads:
-    """Attention heads that are told where to look: the first `count` of a layer."""
-
-    layer: int
-    count: int
-
-
-MATCH = Heads(1, 2)
-REFER = Heads(-2, 2)
+MATCH_LAYER, MATCH_HEADS = 1, (0, 1)
+REFER_LAYER = -2
+COPY_GAIN = 4.0  # of a copied coordinate over what the layer gets; numbers then win at once
+EDGE_HEADS = (0, 1, 2, 3)
+NAME_HEADS = (4, 5)
 
 
 def pointer_targets(boxes: Tensor, regions: Tensor) -> Tensor:
@@ -84,25 +80,20 @@ def token_loss(logits: Tensor, labels: Tensor, first_number: int, softness: floa
     return (plain[~number].sum() + soft.sum()) / len(labels)
 
 
-def region_attention(
-    decoder: nn.Module, states: Tensor, positions: Tensor, heads: Heads, regions: int
+def attention_logits(
+    decoder: nn.Module, states: Tensor, positions: Tensor, layer: int, heads: tuple[int, ...]
 ) -> Tensor:
-    """Attention logits of some heads over the regions: (B, T, count, K).
+    """Attention logits of some heads, (B, heads, T, T), nothing masked.
 
-    decoder: a Llama-like stack; states: (B, T, D), what the layer gets. The prefix is <bos> and
-    then the regions.
+    decoder: a Llama-like stack; states: (B, T, D), what the layer gets.
     """
-    layer = decoder.layers[heads.layer]
-    attention, normed = layer.self_attn, layer.input_layernorm(states)
-    shape = (*states.shape[:2], -1, attention.head_dim)
-    queries = attention.q_proj(normed).view(shape)[:, :, : heads.count]
-    keys = attention.k_proj(normed[:, 1 : 1 + regions]).view(
-        states.shape[0], regions, -1, attention.head_dim
-    )[:, :, : heads.count]
+    block = decoder.layers[layer]
+    attention, normed = block.self_attn, block.input_layernorm(states)
+    shape, chosen = (*states.shape[:2], -1, attention.head_dim), list(heads)
     cos, sin = decoder.rotary_emb(states, positions)
-    queries = rotate(queries, cos, sin)
-    keys = rotate(keys, cos[:, 1 : 1 + regions], sin[:, 1 : 1 + regions])
-    return torch.einsum('bthd,bkhd->bthk', queries, keys) * attention.scaling
+    queries = rotate(attention.q_proj(normed).view(shape)[:, :, chosen], cos, sin)
+    keys = rotate(attention.k_proj(normed).view(shape)[:, :, chosen], cos, sin)
+    return torch.einsum('bthd,bshd->bhts', queries, keys) * attention.scaling
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -112,13 +103,20 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return x * cos.unsqueeze(2) + turned * sin.unsqueeze(2)
 
 
-def attention_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Cross entropy of (M, heads, K) attention logits with a distribution (M, K)."""
-    return -(target.unsqueeze(1) * logits.float().log_softmax(-1)).sum(-1).mean()
+def look_loss(logits: Tensor, mask: Tensor, rows: Tensor, target: Tensor) -> Tensor:
+    """Cross entropy of attention with where it should go.
+
+    logits (B, heads, T, T), mask (B, 1, T, T), rows (M,) of the flattened (B * T) sequence,
+    target (M, P): shares of the first P columns, which are <bos> and the regions.
+    """
+    blocked = logits.float().masked_fill(~mask, float('-inf'))
+    paid = blocked.log_softmax(-1)[..., : target.shape[1]].transpose(1, 2).flatten(0, 1)[rows]
+    # Columns that a row cannot see have no share in any target.
+    return -(target.unsqueeze(1) * paid.clamp(min=-30.0)).sum(-1).mean()
 
 
 def matching_regions(ids: Tensor, word_ids: Tensor, regions: Regions) -> tuple[Tensor, Tensor]:
-    """Which tokens name regions, and which: rows (M,) of the flattened ids, targets (M, K)."""
+    """Which tokens name regions, and which: rows (M,) of the flattened ids, shares (M, 1 + K)."""
     known = word_ids >= 0
     words, tokens = torch.nonzero(known, as_tuple=True)[0], word_ids[known]
     table = torch.full((int(max(ids.max(), tokens.max())) + 1,), -1, dtype=torch.long)
@@ -130,7 +128,18 @@ def matching_regions(ids: Tensor, word_ids: Tensor, regions: Regions) -> tuple[T
     strong = said > 0.2
     kept = strong.any(-1)
     target = (said * strong)[kept]
-    return rows[kept], target / target.sum(-1, keepdim=True)
+    return rows[kept], functional.pad(target / target.sum(-1, keepdim=True), (1, 0))
+
+
+def edge_targets(batch: Batch, wanted: Tensor, count: int) -> Tensor:
+    """Where each edge head should look, (4, B * T): column of the region, or 0 for <bos>.
+
+    wanted: (M,) region of each of the batch's boxes, IGNORED where it has none.
+    """
+    targets = torch.zeros(4, batch.ids.numel(), dtype=torch.long)
+    known = (wanted != IGNORED) & (batch.edge >= 0)
+    targets[batch.edge[known], batch.box_rows[known]] = wanted[known] + 1
+    return targets
 
 
 def losses(
@@ -139,8 +148,9 @@ def losses(
     regions: Regions,
     recipe: LanguageRecipe,
 ) -> dict[str, Tensor]:
-    """Token, match and refer losses of a batch, and how often `refer` looks right."""
+    """Token and look losses of a batch; how often a name looks right; how far coordinates are."""
     decoder, count = model.language_model.model, regions.score.shape[1]
+    wanted = pointer_targets(batch.boxes, _rows(regions.boxes, batch))
     with torch.autocast('cpu', torch.bfloat16):
         features = model.image_tower.project(regions, model.word_embeddings())
         output = decoder(
@@ -154,34 +164,93 @@ def losses(
         taught = labels != IGNORED
         logits = model.language_model.lm_head(output.last_hidden_state.flatten(0, 1)[taught])
 
-        def looks(heads: Heads, rows: Tensor) -> Tensor:
-            states = output.hidden_states[range(len(decoder.layers))[heads.layer]]
-            found = region_attention(decoder, states, batch.positions, heads, count)
-            return found.flatten(0, 1)[rows]
+        def looks(layer: int, heads: tuple[int, ...]) -> Tensor:
+            states = output.hidden_states[range(len(decoder.layers))[layer]]
+            return attention_logits(decoder, states, batch.positions, layer, heads)
 
-        rows, named = matching_regions(batch.ids, model.word_ids, regions)
-        match = attention_loss(looks(MATCH, rows), named)
-        wanted = pointer_targets(batch.boxes, _rows(regions.boxes, batch))
-        known = wanted != IGNORED
-        refers = looks(REFER, batch.box_rows[known])
-        target = functional.one_hot(wanted[known], count).float()
-    starts = batch.labels.flatten()[batch.box_rows[known]] == batch.opening
+        match, edges = looks(MATCH_LAYER, MATCH_HEADS), looks(REFER_LAYER, EDGE_HEADS)
+        names = looks(REFER_LAYER, NAME_HEADS)
+    rows, named = matching_regions(batch.ids, model.word_ids, regions)
+    naming = (batch.edge < 0) & (wanted != IGNORED)
+    shares = functional.one_hot(wanted[naming] + 1, 1 + count).float()
+    name_rows = batch.box_rows[naming]
+    columns = edge_targets(batch, wanted, count)
+    seen = torch.nonzero(batch.ids.flatten() >= 0).flatten()
+    edge_losses = [
+        _edge_loss(edges[:, head : head + 1], batch.mask, seen, columns[head], count)
+        for head in range(len(EDGE_HEADS))
+    ]
+    found = names.float().mean(1).flatten(0, 1)[name_rows][:, 1 : 1 + count].argmax(-1)
     return {
         'token': token_loss(
             logits.float(), labels[taught], model.config.first_number_id, recipe.softness
         ),
-        'match': match,
-        'refer': attention_loss(refers, target),
-        'refer_right': _right(refers[starts], wanted[known][starts]),
+        'match': look_loss(match, batch.mask, rows, named),
+        'name': look_loss(names, batch.mask, name_rows, shares),
+        'edge': torch.stack(edge_losses).mean(),
+        'name_right': (found == wanted[naming]).float().mean(),
+        'coordinate_error': _coordinate_error(logits, labels[taught], model.config.first_number_id),
     }
 
 
-def _right(logits: Tensor, wanted: Tensor) -> Tensor:
-    return (logits.float().mean(1).argmax(-1) == wanted).float().mean()
+def _edge_loss(logits: Tensor, mask: Tensor, rows: Tensor, column: Tensor, count: int) -> Tensor:
+    """Rows at which the head works weigh as much as those at which it rests."""
+    works = column > 0
+    parts = []
+    for chosen in (works, ~works):
+        shares = functional.one_hot(column[chosen], 1 + count).float()
+        if len(shares):
+            parts.append(look_loss(logits, mask, rows[chosen], shares))
+    return torch.stack(parts).mean()
+
+
+def _coordinate_error(logits: Tensor, labels: Tensor, first: int) -> Tensor:
+    number = (labels >= first) & (labels < first + NUMBERS)
+    said = logits[number][:, first : first + NUMBERS].argmax(-1)
+    return (said - (labels[number] - first)).abs().float().mean() / 1000
 
 
 def _rows(regions: Tensor, batch: Batch) -> Tensor:
     return regions[torch.div(batch.box_rows, batch.ids.shape[1], rounding_mode='floor')]
+
+
+@torch.no_grad()
+def prepare_copying(model: UnifiedMLLMForConditionalGeneration, regions: Regions) -> None:
+    """Set the edge heads' values and outputs so that they copy coordinates from the start.
+
+    Values: the least-squares map from what the layer gets at the regions to the Fourier features
+    of the edge. Outputs: from those features to the embeddings of the numbers, which were
+    initialised from the same features.
+    """
+    decoder = model.language_model.model
+    features = model.image_tower.project(regions, model.word_embeddings())
+    start = torch.full((len(features), 1), model.config.text_config.bos_token_id)
+    inputs = torch.cat((model.embed(start), features), dim=1)
+    output = decoder(inputs_embeds=inputs, output_hidden_states=True, use_cache=False)
+    index = range(len(decoder.layers))[REFER_LAYER]
+    states, block = output.hidden_states[index], decoder.layers[index]
+    normed = block.input_layernorm(states)
+    size, count = block.self_attn.head_dim, regions.score.shape[1]
+    strong = regions.score.flatten() > 0.2
+    slots = normed[:, 1 : 1 + count].flatten(0, 1)[strong]
+    rest = normed[:1, 0]
+    # In double precision: <bos> weighs as much as all regions, the smallest directions very little.
+    given = torch.cat((slots, len(slots) ** 0.5 * rest)).double()
+    ridge = 1e-4 * len(given) * torch.eye(given.shape[1], dtype=torch.float64)
+    inverse = torch.linalg.solve(given.T @ given + ridge, given.T).float()
+    edges = coordinate_features(regions.boxes).flatten(0, 1)[strong]
+    numbers = coordinate_features(torch.linspace(0, 1, NUMBERS))
+    first = model.config.first_number_id
+    rows = model.get_input_embeddings().weight[first : first + NUMBERS]
+    basis = torch.linalg.lstsq(numbers, rows - rows.mean(0)).solution
+    basis = basis / basis.norm(dim=1, keepdim=True)
+    share = getattr(model.config.text_config, 'residual_multiplier', 1.0)
+    gain = COPY_GAIN * float(states.pow(2).mean().sqrt()) / share
+    for edge, head in enumerate(EDGE_HEADS):
+        target = torch.cat((edges[:, edge], torch.zeros(len(rest), edges.shape[-1])))
+        own = slice(head * size, head * size + size)
+        block.self_attn.v_proj.weight[own] = (inverse @ target).T
+        block.self_attn.o_proj.weight[:, own] = gain * basis.T
 
 
 NextBatch = Callable[[int, np.random.Generator], tuple[Batch, Regions]]
@@ -214,7 +283,8 @@ def train_language(
         for group in optimizer.param_groups:
             group['lr'] = recipe.learning_rate * schedule(step, recipe.steps, recipe.warmup)
         parts = losses(model, batch, regions, recipe)
-        loss = parts['token'] + recipe.look_weight * (parts['match'] + parts['refer'])
+        looks = parts['match'] + parts['name'] + parts['edge']
+        loss = parts['token'] + recipe.look_weight * looks
         if not torch.isfinite(loss):
             torch.save({'batch': batch, 'regions': regions}, folder / f'{name}-nan-batch.pt')
             raise FloatingPointError(f'loss is {float(loss.detach())} at step {step}; batch saved')

@@ -30,7 +30,7 @@ from unifiedmllm_ros.tabletop.record import SceneRecord, read_scenes
 from unifiedmllm_ros.tabletop.symbolic import sample_scene
 from unifiedmllm_ros.training.answers import AnswerCollator, Batch, Dialogue
 from unifiedmllm_ros.training.imagined import imagine_regions
-from unifiedmllm_ros.training.language import LanguageRecipe, train_language
+from unifiedmllm_ros.training.language import LanguageRecipe, prepare_copying, train_language
 from unifiedmllm_ros.training.mask_network import MaskRecipe, crop_bank, train_mask_network
 from unifiedmllm_ros.training.pyramid_cache import PyramidCache
 from unifiedmllm_ros.training.region_head import (
@@ -48,6 +48,7 @@ from unifiedmllm_ros.training.tabletop_nano import (
 NANO = 'tabletop-nano'
 MASK = 'mask-nano'
 CORPUS_LINES = 60_000
+COPY_SCENES = 1000  # enough to fit the map from regions to their edges
 CACHE_CAPACITY = 40_000  # images; the files are sparse
 
 
@@ -162,6 +163,8 @@ def read(
         pairs = [dialogues(scene, seed, recipe.questions, shop.lexicon) for _, scene in picked]
         return collate(pairs), stack([regions for regions, _ in picked])
 
+    if not (shop.folder / 'read.pt').exists():
+        prepare_copying(model, bank.map(lambda x: x[:COPY_SCENES]))
     train_language(model, next_batch, recipe, shop.folder, 'read')
 
 

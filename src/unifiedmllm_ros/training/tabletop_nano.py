@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from transformers import LlamaConfig
+from transformers import GraniteConfig
 
 from unifiedmllm_ros.errors import MissingExtraError
 from unifiedmllm_ros.model.configuration import RegionVisionConfig, UnifiedMLLMConfig
@@ -19,6 +19,8 @@ from unifiedmllm_ros.tabletop.record import SceneRecord
 
 IMAGE_SIZE = (240, 320)
 REGIONS = 16
+HIDDEN, HEADS = 256, 8
+EMBEDDING_SCALE = 0.04
 TASKS = ('seg',)  # those that the training data holds
 
 
@@ -49,17 +51,21 @@ def nano_processor(tokenizer) -> UnifiedMLLMProcessor:  # type: ignore[no-untype
 
 def nano_config(processor: UnifiedMLLMProcessor, words: Sequence[str]) -> UnifiedMLLMConfig:
     """The configuration of the preset: about 8 M parameters with the vision encoder."""
-    text = LlamaConfig(
+    # Granite is Llama with fixed multipliers. Here they make the embeddings as large as what the
+    # layers add: with tied embeddings of Llama's scale the first layer drowned the regions.
+    text = GraniteConfig(
         vocab_size=processor.vocab_size,
-        hidden_size=256,
+        hidden_size=HIDDEN,
         intermediate_size=640,
         num_hidden_layers=5,
-        num_attention_heads=8,
-        num_key_value_heads=8,
+        num_attention_heads=HEADS,
+        num_key_value_heads=HEADS,
         max_position_embeddings=2048,
-        rope_parameters={'rope_type': 'default', 'rope_theta': 10000.0},
         tie_word_embeddings=True,
-        initializer_range=0.04,
+        initializer_range=EMBEDDING_SCALE,
+        embedding_multiplier=1 / EMBEDDING_SCALE,
+        residual_multiplier=0.3,
+        attention_multiplier=(HIDDEN / HEADS) ** -0.5,
         bos_token_id=processor.bos_id,
         eos_token_id=processor.eos_id,
         pad_token_id=processor.pad_id,
