@@ -127,6 +127,13 @@ def read_prompts(folder: Path, split: str = 'val') -> Prompts:
     )
 
 
+def read_spatial(path: Path) -> tuple[SpatialPrompt, ...]:
+    """The rows of one file of spatial prompts. Raises Nsr1kError where it does not hold up."""
+    if not path.is_file():
+        raise Nsr1kError(f'{path}: there is no such file')
+    return _rows(TypeAdapter(tuple[SpatialPrompt, ...]), path)
+
+
 def _file(folder: Path, part: Part, split: str) -> Path | None:
     paths = [folder / place / f'{n}.{split}.json' for n in _FILES[part] for place in ('', n)]
     return next((path for path in paths if path.is_file()), None)
