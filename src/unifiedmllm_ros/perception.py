@@ -19,7 +19,6 @@ from unifiedmllm_ros.cancellation import Cancel, EventLike, as_cancel, check
 from unifiedmllm_ros.errors import Cancelled, ImageError, NoImageError, UnifiedMLLMError
 from unifiedmllm_ros.experts.base import OnProgress, Result, SegmentationResult, unheard
 from unifiedmllm_ros.instruction import clean_instruction
-from unifiedmllm_ros.locations import model_folder
 from unifiedmllm_ros.masks import Mask
 from unifiedmllm_ros.model.protocol import (
     Conversation,
@@ -93,15 +92,16 @@ class Perceiver:
     def load(
         cls, model: str = 'tabletop-nano', *, experts: Path | None = None, threads: int = 2
     ) -> Perceiver:
-        """Load a model (a name under models/, or a path) and the router of its task calls.
+        """Load a model and the router of its task calls.
 
+        model: a name under models/, a folder, or a description of a remote model (a .yaml or .json
+        path, or a file name in config/models/).
         experts: the experts' configuration, by default the package's own; each expert is loaded
         when it is first needed. threads: of the model. Raises ModelFileError and ConfigError.
         """
-        from unifiedmllm_ros.runtime.unified import UnifiedModel
+        from unifiedmllm_ros.runtime.loading import load_model
 
-        loaded = UnifiedModel.load(model_folder(model), threads=threads)
-        return cls(loaded, Router.from_file(experts))
+        return cls(load_model(model, threads=threads), Router.from_file(experts))
 
     def set_image(self, image: NDArray[np.uint8]) -> None:
         """Look at an image: (height, width, 3) uint8 RGB, from 2x2 up to 100 megapixels.

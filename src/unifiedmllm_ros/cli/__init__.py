@@ -16,6 +16,7 @@ VERBS = {
     'eval': 'measure a model on a test set',
     'experts': 'list and check the experts',
     'export': 'export a trained model to ONNX',
+    'models': 'list and check models',
     'train': 'train a model',
     'up': 'start the perception node',
 }

@@ -1,0 +1,1 @@
+"""Models behind an OpenAI-compatible server, with the standard library's HTTP and TLS alone."""
