@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from tests.nodes.graph import Graph
-from unifiedmllm_ros.errors import ConfigError
 from unifiedmllm_ros.nodes.configuration import PerceptionParameters
 from unifiedmllm_ros.nodes.documentation import TABLES, marked_tables, with_tables
 from unifiedmllm_ros.nodes.interface import (
@@ -39,9 +38,11 @@ def test_every_parameter_is_in_the_table() -> None:
     assert "| `input` | string | `'raw'` | `raw`, `compressed` | yes |" in table
 
 
-def test_an_unknown_mark_is_refused() -> None:
-    with pytest.raises(ConfigError, match="no table 'nonsense'"):
-        with_tables('<!-- begin: nonsense -->\n<!-- end: nonsense -->')
+def test_marks_of_others_are_left_alone() -> None:
+    text = '<!-- begin: others -->\nx\n<!-- end: others -->\n'
+    own = '<!-- begin: topics -->\nold\n<!-- end: topics -->\n'
+    assert with_tables(text + own) == text + own.replace('old\n', TABLES['topics']())
+    assert marked_tables(text + own) == {'topics'}
 
 
 def full(name: str, namespace: str) -> str:

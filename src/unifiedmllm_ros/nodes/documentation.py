@@ -2,7 +2,8 @@
 
     python -m unifiedmllm_ros.nodes.documentation README.md docs/perception_node.md
 
-replaces what stands between `<!-- begin: NAME -->` and `<!-- end: NAME -->`.
+replaces what stands between `<!-- begin: NAME -->` and `<!-- end: NAME -->`, where NAME is one of
+`TABLES`; other marks are left to others.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from unifiedmllm_ros.bridge.parameters import parameter_table
-from unifiedmllm_ros.errors import ConfigError
 from unifiedmllm_ros.nodes import interface
 from unifiedmllm_ros.nodes.configuration import PerceptionParameters, TabletopCameraParameters
 
@@ -32,23 +32,19 @@ _BLOCK = re.compile(
 
 
 def with_tables(text: str) -> str:
-    """Return a Markdown text with all marked tables written anew.
-
-    Raises:
-        ConfigError: a mark names no table.
-    """
+    """Return a Markdown text with all marked tables written anew."""
     return _BLOCK.sub(_filled, text)
 
 
 def marked_tables(text: str) -> set[str]:
     """Return the names of the tables that a text has marks for."""
-    return {match['name'] for match in _BLOCK.finditer(text)}
+    return {match['name'] for match in _BLOCK.finditer(text)} & TABLES.keys()
 
 
 def _filled(match: re.Match[str]) -> str:
     name = match['name']
     if name not in TABLES:
-        raise ConfigError(f'there is no table {name!r}: choose from {", ".join(TABLES)}')
+        return match[0]
     return match['begin'] + TABLES[name]() + match['end']
 
 
