@@ -117,6 +117,7 @@ FIGURES: Parts = {
         'speed': speed,
         'machine': machine,
     },
+    'models/tabletop-nano/README.md': {'kinds': kinds},
 }
 
 if __name__ == '__main__':

@@ -22,14 +22,16 @@ def twin_processor() -> UnifiedMLLMProcessor:
     )
 
 
-def twin_config(processor: UnifiedMLLMProcessor) -> UnifiedMLLMConfig:
+def twin_config(
+    processor: UnifiedMLLMProcessor, hidden: int = 32, heads: int = 4
+) -> UnifiedMLLMConfig:
     text = LlamaConfig(
         vocab_size=processor.vocab_size,
-        hidden_size=32,
+        hidden_size=hidden,
         intermediate_size=48,
         num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=4,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
         max_position_embeddings=512,
         tie_word_embeddings=True,
         initializer_range=0.04,
@@ -48,8 +50,10 @@ def twin_config(processor: UnifiedMLLMProcessor) -> UnifiedMLLMConfig:
     )
 
 
-def twin_model(processor: UnifiedMLLMProcessor) -> UnifiedMLLMForConditionalGeneration:
+def twin_model(
+    processor: UnifiedMLLMProcessor, hidden: int = 32, heads: int = 4
+) -> UnifiedMLLMForConditionalGeneration:
     torch.manual_seed(0)
-    model = UnifiedMLLMForConditionalGeneration(twin_config(processor))
+    model = UnifiedMLLMForConditionalGeneration(twin_config(processor, hidden, heads))
     model.initialise_numbers()
     return model.eval()

@@ -16,11 +16,14 @@ from tests.model.twin import twin_model, twin_processor  # noqa: E402
 from unifiedmllm_ros.model.regions import Regions  # noqa: E402
 from unifiedmllm_ros.training.answers import IGNORED, AnswerCollator, Dialogue  # noqa: E402
 from unifiedmllm_ros.training.language import (  # noqa: E402
-    REFER,
+    EDGE_HEADS,
     LanguageRecipe,
+    attention_logits,
+    edge_targets,
+    look_loss,
     matching_regions,
     pointer_targets,
-    region_attention,
+    prepare_copying,
     token_loss,
     train_language,
 )
@@ -36,7 +39,7 @@ def test_pointer_wants_the_region_under_the_box() -> None:
 
 
 def test_taught_heads_are_the_ones_that_attend() -> None:
-    model = twin_model(PROCESSOR)
+    model = twin_model(PROCESSOR, 256, 8)
     batch, regions = fixed_batch(2, np.random.default_rng(0))
     model.language_model.set_attn_implementation('eager')
     with torch.no_grad():
@@ -51,21 +54,63 @@ def test_taught_heads_are_the_ones_that_attend() -> None:
         )
         decoder = model.language_model.model
         states = output.hidden_states[0]
-        logits = region_attention(decoder, states, batch.positions, REFER, 5)
-    paid = output.attentions[0][:, : REFER.count, :, 1:6].transpose(1, 2)
-    paid = paid / paid.sum(-1, keepdim=True)
-    torch.testing.assert_close(logits.softmax(-1)[:, 6:], paid[:, 6:], atol=1e-5, rtol=1e-4)
+        logits = attention_logits(decoder, states, batch.positions, 0, EDGE_HEADS)
+    logits = logits.masked_fill(~batch.mask, -torch.inf)
+    torch.testing.assert_close(
+        logits.softmax(-1), output.attentions[0][:, list(EDGE_HEADS)], atol=1e-5, rtol=1e-4
+    )
+
+
+def test_looking_right_costs_nothing() -> None:
+    mask = torch.ones(1, 1, 4, 4, dtype=torch.bool).tril().logical_or(torch.eye(4).bool())
+    target = torch.tensor([[0.0, 1.0]])
+    row = torch.tensor([3])
+    right, wrong = torch.zeros(1, 2, 4, 4), torch.zeros(1, 2, 4, 4)
+    right[..., 3, 1] = 40.0
+    wrong[..., 3, 0] = 40.0
+    assert float(look_loss(right, mask, row, target)) < 1e-6
+    assert float(look_loss(wrong, mask, row, target)) > 20
+
+
+def test_each_edge_has_a_head_that_rests_elsewhere() -> None:
+    batch, regions = fixed_batch(1, np.random.default_rng(0))
+    wanted = pointer_targets(batch.boxes, regions.boxes[:1].expand(len(batch.boxes), -1, -1))
+    columns = edge_targets(batch, wanted, 5)
+    working = torch.nonzero(columns)
+    assert working[:, 0].tolist() == [0, 1, 2, 3]
+    assert columns[columns > 0].tolist() == [1, 1, 1, 1]
+    assert sorted(working[:, 1].tolist()) == sorted(batch.box_rows[batch.edge >= 0].tolist())
+
+
+def test_prepared_heads_read_the_edges() -> None:
+    model = twin_model(PROCESSOR, 256, 8)
+    generator = torch.Generator().manual_seed(0)
+    corners = torch.rand(200, 5, 4, generator=generator).sort(-1).values
+    words = torch.zeros(200, 5, 4)
+    regions = Regions(
+        torch.full((200, 5), 0.5), corners, words, torch.zeros(200, 5, 3), torch.zeros(200, 5, 16)
+    )
+    prepare_copying(model, regions)
+    block = model.language_model.model.layers[0]
+    with torch.no_grad():
+        features = model.image_tower.project(regions, model.word_embeddings())
+        values = block.self_attn.v_proj(block.input_layernorm(features)).flatten(0, 1)
+    size = block.self_attn.head_dim
+    for edge, head in enumerate(EDGE_HEADS):
+        read = values[:, head * size : (head + 1) * size]
+        shares = torch.corrcoef(torch.stack((read[:, 0], corners[..., edge].flatten())))
+        assert abs(float(shares[0, 1])) > 0.5
 
 
 def test_words_find_the_regions_they_name() -> None:
-    model = twin_model(PROCESSOR)
+    model = twin_model(PROCESSOR, 256, 8)
     batch, regions = fixed_batch(1, np.random.default_rng(0))
     rows, target = matching_regions(batch.ids, model.word_ids, regions)
     tokens = batch.ids.flatten()[rows].tolist()
     spelled = set(model.word_ids[2:].flatten().tolist())
     assert tokens
     assert set(tokens) <= spelled
-    torch.testing.assert_close(target, torch.eye(5)[:1].expand(len(tokens), -1))
+    torch.testing.assert_close(target, torch.eye(6)[1:2].expand(len(tokens), -1))
 
 
 def test_soft_targets_forgive_neighbours() -> None:
@@ -93,7 +138,7 @@ def fixed_batch(size: int, rng: np.random.Generator):
 
 
 def test_a_few_steps_lower_the_loss_and_leave_a_checkpoint(tmp_path: Path) -> None:
-    model = twin_model(PROCESSOR)
+    model = twin_model(PROCESSOR, 256, 8)
     recipe = LanguageRecipe(steps=100, batch=2, learning_rate=5e-3, warmup=5, save_every=100)
     train_language(model, fixed_batch, recipe, tmp_path, 'run')
     lines = [json.loads(line) for line in (tmp_path / 'run.jsonl').read_text().splitlines()]
@@ -103,7 +148,7 @@ def test_a_few_steps_lower_the_loss_and_leave_a_checkpoint(tmp_path: Path) -> No
 
 
 def test_a_loss_that_is_no_number_stops_with_the_batch_saved(tmp_path: Path) -> None:
-    model = twin_model(PROCESSOR)
+    model = twin_model(PROCESSOR, 256, 8)
 
     def broken(size: int, rng: np.random.Generator):
         batch, regions = fixed_batch(size, rng)

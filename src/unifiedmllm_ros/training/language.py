@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unifiedmllm_ros.model.modeling import NUMBERS, UnifiedMLLMForConditionalGeneration
-from unifiedmllm_ros.model.projectors import coordinate_features
+from unifiedmllm_ros.model.projectors import COORDINATE_FEATURES, coordinate_features
 from unifiedmllm_ros.model.regions import Regions
 from unifiedmllm_ros.training.answers import IGNORED, Batch
 from unifiedmllm_ros.training.region_head import schedule
@@ -221,8 +221,13 @@ def prepare_copying(model: UnifiedMLLMForConditionalGeneration, regions: Regions
     Values: the least-squares map from what the layer gets at the regions to the Fourier features
     of the edge. Outputs: from those features to the embeddings of the numbers, which were
     initialised from the same features.
+
+    Raises: ValueError: the heads are not as wide as the features.
     """
     decoder = model.language_model.model
+    size = decoder.layers[REFER_LAYER].self_attn.head_dim
+    if size != COORDINATE_FEATURES:
+        raise ValueError(f'edge heads copy {COORDINATE_FEATURES} features, heads have {size}')
     features = model.image_tower.project(regions, model.word_embeddings())
     start = torch.full((len(features), 1), model.config.text_config.bos_token_id)
     inputs = torch.cat((model.embed(start), features), dim=1)
@@ -230,7 +235,7 @@ def prepare_copying(model: UnifiedMLLMForConditionalGeneration, regions: Regions
     index = range(len(decoder.layers))[REFER_LAYER]
     states, block = output.hidden_states[index], decoder.layers[index]
     normed = block.input_layernorm(states)
-    size, count = block.self_attn.head_dim, regions.score.shape[1]
+    count = regions.score.shape[1]
     strong = regions.score.flatten() > 0.2
     slots = normed[:, 1 : 1 + count].flatten(0, 1)[strong]
     rest = normed[:1, 0]
