@@ -18,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     public = sources.add_parser('convert', help='conversations from a public data set on disk')
     convert.add_arguments(public)
     public.set_defaults(run=convert.run)
+    _add_pack(sources.add_parser('pack', help='conversations and their media into tar shards'))
     _add_numerical(sources.add_parser('numerical', help='prompts with numbers, and layouts'))
 
 
@@ -43,4 +44,24 @@ def _run_numerical(args: argparse.Namespace) -> int:
     shapes = read_shapes(args.shapes) if args.shapes else None
     written = write_rows(args.out, numerical_rows(args.count, args.seed, shapes))
     print(f'{written} rows in {args.out}')
+    return 0
+
+
+def _add_pack(parser: argparse.ArgumentParser) -> None:
+    parser.description = 'Pack a JSONL file of conversations with its media into shards.'
+    parser.add_argument('--source', type=Path, required=True, metavar='FILE', help='JSONL file')
+    parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='for the shards')
+    parser.add_argument(
+        '--megabytes', type=float, default=256, help='media of one shard, roughly (256)'
+    )
+    parser.set_defaults(run=_run_pack)
+
+
+def _run_pack(args: argparse.Namespace) -> int:
+    from unifiedmllm_ros.data.conversation import read_conversations
+    from unifiedmllm_ros.data.shards import write_shards
+
+    conversations = read_conversations(args.source)
+    shards = write_shards(conversations, args.source.parent, args.out, int(args.megabytes * 1e6))
+    print(f'{len(shards)} shards in {args.out}')
     return 0
