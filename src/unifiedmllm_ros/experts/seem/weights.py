@@ -66,7 +66,7 @@ def load_state(model: SeemModel, path: Path, state: dict[str, Any] | None = None
     """Load the weights of a file into a model; every tensor must be there and fit."""
     state = read_state(path) if state is None else state
     wanted = model.state_dict()
-    wrong = {name for name in wanted.keys() ^ state.keys()}
+    wrong = set(wanted.keys() ^ state.keys())
     wrong |= {n for n in wanted.keys() & state.keys() if wanted[n].shape != state[n].shape}
     if wrong:
         few = ', '.join(sorted(wrong)[:3])
