@@ -13,6 +13,7 @@ MEASUREMENTS = {
     'perception': 'question to masks on 640x480 frames',
     'transformers_eager': 'our runtime against generate() of transformers',
     'node': 'overhead, memory and flood of the perception node',
+    'remote': 'adapters, remote model, JPEG sizes',
 }
 RESULTS = Path(__file__).parent / 'results'
 

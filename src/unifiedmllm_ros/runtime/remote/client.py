@@ -16,6 +16,7 @@ from unifiedmllm_ros.cancellation import Cancel, check, never
 from unifiedmllm_ros.errors import ConfigError
 from unifiedmllm_ros.runtime.remote.description import RemoteDescription
 from unifiedmllm_ros.runtime.remote.exchange import Call, Exchange, RemoteError
+from unifiedmllm_ros.runtime.remote.turnstile import Turnstile
 
 MAX_PAUSE = 30.0
 _TICK = 0.02
@@ -52,7 +53,7 @@ class Client:
         """Prepare; nothing is sent. Raises ConfigError where ca_file cannot be used."""
         self.description = description
         self._jitter = jitter
-        self._slots = threading.BoundedSemaphore(description.concurrency)
+        self._turnstile = Turnstile(description.concurrency)
         self._lock = threading.Lock()
         self._health = Health()
         self._tls = _tls(description)
@@ -79,7 +80,7 @@ class Client:
         RemoteError, ConfigError (no key), Cancelled.
         """
         body = json.dumps({**request, 'stream': True}).encode()
-        with self._slot(cancel):
+        with self._turnstile.place(cancel):
             for attempt in range(self.description.retries + 1):
                 started = False
                 try:
@@ -171,15 +172,6 @@ class Client:
         """Some servers repeat the key in their error."""
         key = self.description.api_key()
         return text.replace(key, '***') if key else text
-
-    @contextmanager
-    def _slot(self, cancel: Cancel) -> Iterator[None]:
-        while not self._slots.acquire(timeout=_TICK):
-            check(cancel, 'the question')
-        try:
-            yield
-        finally:
-            self._slots.release()
 
     @contextmanager
     def _noted(self) -> Iterator[None]:
