@@ -1,7 +1,7 @@
 """A lifecycle node whose mistakes are seen, and survived.
 
-rclpy swallows what a transition callback raises, and lets a transition that is not possible now
-raise out of its service, which ends the executor.
+rclpy swallows what a transition callback raises, and in Jazzy lets a transition that is not
+possible now raise out of its service, which ends the executor.
 """
 
 from __future__ import annotations
@@ -12,8 +12,16 @@ from typing import Any
 
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
+from unifiedmllm_ros.errors import UnifiedMLLMError
+
 SUCCESS = TransitionCallbackReturn.SUCCESS
 FAILURE = TransitionCallbackReturn.FAILURE
+
+
+class TransitionError(UnifiedMLLMError):
+    """A transition that is not possible from the present state."""
+
+    code = 'not_active'
 
 
 class SteadyLifecycleNode(LifecycleNode):
@@ -36,7 +44,7 @@ class SteadyLifecycleNode(LifecycleNode):
         """Give back what `configure` took; also called when shut down, and when it failed."""
 
     def failed(self, error: Exception) -> None:
-        """Take note of a transition that failed."""
+        """Take note of a transition that failed; it has been logged."""
 
     @property
     def state_label(self) -> str:
@@ -93,15 +101,15 @@ class SteadyLifecycleNode(LifecycleNode):
 
     # The service callback of LifecycleNodeMixin, under its mangled name.
     def _LifecycleNodeMixin__on_change_state(self, request: Any, response: Any) -> Any:
-        wanted = request.transition.label or request.transition.id
-        try:
+        number, label = request.transition.id, request.transition.label
+        possible = [entry[:2] for entry in self._state_machine.available_transitions]
+        if any(label == name if label else number == known for known, name in possible):
             return super()._LifecycleNodeMixin__on_change_state(request, response)
-        except Exception as error:
-            possible = ', '.join(t[1] for t in self._state_machine.available_transitions)
-            self.get_logger().error(
-                f'transition {wanted!r} is not possible from {self.state_label}; '
-                f'possible: {possible} ({error})'
-            )
-            self.failed(error)
-            response.success = False
-            return response
+        error = TransitionError(
+            f'transition {label or number} is not possible: the node is {self.state_label}, '
+            f'possible are {", ".join(name for _, name in possible) or "none"}'
+        )
+        self.get_logger().error(str(error))
+        self.failed(error)
+        response.success = False
+        return response

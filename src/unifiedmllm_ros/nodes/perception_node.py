@@ -20,6 +20,7 @@ from unifiedmllm_ros.bridge import parameters
 from unifiedmllm_ros.bridge.detections import instances
 from unifiedmllm_ros.bridge.detections_3d import detections_3d_message
 from unifiedmllm_ros.bridge.diagnostics import diagnostics_message
+from unifiedmllm_ros.bridge.error_codes import error_message
 from unifiedmllm_ros.bridge.image import rgb_to_jpeg
 from unifiedmllm_ros.bridge.response import error_response
 from unifiedmllm_ros.cancellation import Cancel
@@ -141,7 +142,7 @@ class PerceptionNode(SteadyLifecycleNode):
 
     def failed(self, error: Exception) -> None:
         """Show a failed transition in the diagnostics."""
-        self._report(error)
+        self.statistics.error(error_message(error))
 
     def destroy_node(self) -> None:
         """End the worker, then the node."""
