@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import yaml
+
 from unifiedmllm_ros.locations import model_folder, share, share_folders
 from unifiedmllm_ros.model.protocol import MultimodalModel
 
@@ -43,9 +45,18 @@ def available() -> tuple[tuple[str, str], ...]:
         for manifest in sorted(share_folder.glob('models/*/onnx/manifest.json')):
             found.setdefault(manifest.parent.parent.name, 'on this machine')
         for path in sorted((share_folder / DESCRIPTIONS).glob('*')):
-            if path.suffix in SUFFIXES:
+            if path.suffix in SUFFIXES and _describes_remote(path):
                 found.setdefault(path.name, 'remote')
     return tuple(found.items())
+
+
+def _describes_remote(path: Path) -> bool:
+    """Presets of models to train lie in the same folder."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding='utf-8'))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return False
+    return isinstance(content, dict) and content.get('kind') == 'remote'
 
 
 def _remote(path: Path, threads: int) -> MultimodalModel:

@@ -28,6 +28,8 @@ def test_the_example_is_valid_and_known_by_name():
     assert described.representation == 'qwen3-vl'
     assert description_file('remote-example.yaml') == path
     assert ('remote-example.yaml', 'remote') in available()
+    # Presets of models to train lie beside it.
+    assert [name for name, kind in available() if kind == 'remote'] == ['remote-example.yaml']
     # What it shows as defaults are the defaults.
     shown = yaml.safe_load(path.read_text())
     own = {'kind', 'url', 'representation', 'fallback'}
