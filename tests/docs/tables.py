@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from tests.docs.data_tables import public_sets_table
 from tests.docs.tabletop_tables import objects_table, textures_table
 from unifiedmllm_ros.locations import share
 from unifiedmllm_ros.representation import TASKS, ProblemKind, TaskSpec
@@ -65,6 +66,7 @@ def experts_file() -> str:
 PARTS: Parts = {
     'docs/representation.md': {'tasks': tasks_table, 'problems': problems_table},
     'docs/experts.md': {'experts': experts_file},
+    'docs/data.md': {'public-sets': public_sets_table},
     'docs/tabletop.md': {'textures': textures_table, 'objects': objects_table},
 }
 

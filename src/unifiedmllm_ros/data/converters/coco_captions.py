@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from unifiedmllm_ros.data.conversation import Conversation
-from unifiedmllm_ros.data.converters.folder import ConversionError, SetFolder
+from unifiedmllm_ros.data.converters.folder import SetFolder
 from unifiedmllm_ros.data.converters.public_set import PublicSet
-from unifiedmllm_ros.data.converters.rows import Rejected, Row
+from unifiedmllm_ros.data.converters.rows import Rejected, Row, identity
 from unifiedmllm_ros.data.converters.wording import MAKE_IMAGE, conversation, pick
 from unifiedmllm_ros.representation import TaskCall
 
@@ -16,12 +16,11 @@ def _rows(folder: SetFolder) -> Iterator[Row]:
     name = f'captions_{folder.split}.json'
     path = folder.find(f'annotations/{name}', name)
     value = folder.read_json(path)
-    if not isinstance(value, dict) or not isinstance(value.get('images'), list):
-        raise ConversionError(f'{path}: holds no list images')
-    files = {i.get('id'): i.get('file_name') for i in value['images'] if isinstance(i, dict)}
-    for number, item in enumerate(value.get('annotations') or ()):
-        row = Row.of(folder.place(path, number), item)
-        yield Row(row.where, {**row.fields, 'file_name': files.get(row.fields.get('image_id'))})
+    images = folder.rows_of(path, value, 'images')
+    files = {identity(row.fields.get('id')): row.fields.get('file_name') for row in images}
+    for row in folder.rows_of(path, value, 'annotations'):
+        file = files.get(identity(row.fields.get('image_id')))
+        yield Row(row.where, {**row.fields, 'file_name': file})
 
 
 def _build(folder: SetFolder, row: Row) -> Iterator[Conversation]:

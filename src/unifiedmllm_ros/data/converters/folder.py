@@ -131,7 +131,10 @@ class SetFolder:
 
     def json_rows(self, path: Path, key: str | None = None) -> Iterator[Row]:
         """The rows of a JSON list, or of the list under `key` of a JSON object."""
-        value = self.read_json(path)
+        yield from self.rows_of(path, self.read_json(path), key)
+
+    def rows_of(self, path: Path, value: Any, key: str | None = None) -> Iterator[Row]:
+        """The same of a value that has been read already."""
         if key is not None:
             value = value.get(key) if isinstance(value, dict) else None
         if not isinstance(value, list):

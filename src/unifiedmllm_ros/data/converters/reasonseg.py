@@ -28,8 +28,13 @@ def _rows(folder: SetFolder) -> Iterator[Row]:
 def _explanations(folder: SetFolder) -> dict[str, str]:
     if not folder.has('explanatory/train.json'):
         return {}
-    rows = folder.json_rows(folder.find('explanatory/train.json'))
-    return {PurePosixPath(row.text('image')).stem: row.text('outputs') for row in rows}
+    said: dict[str, str] = {}
+    for row in folder.json_rows(folder.find('explanatory/train.json')):
+        try:
+            said[PurePosixPath(row.text('image')).stem] = row.text('outputs')
+        except Rejected as error:
+            folder.report.drop(f'explanation: {error.reason}', row.where)
+    return said
 
 
 def _build(folder: SetFolder, row: Row) -> Iterator[Conversation]:

@@ -15,7 +15,7 @@ from typing import Any
 from unifiedmllm_ros.data.conversation import Conversation
 from unifiedmllm_ros.data.converters.folder import ConversionError, SetFolder
 from unifiedmllm_ros.data.converters.public_set import PublicSet
-from unifiedmllm_ros.data.converters.rows import Rejected, Row
+from unifiedmllm_ros.data.converters.rows import Rejected, Row, identity
 from unifiedmllm_ros.data.converters.safe_pickle import read_plain_pickle
 from unifiedmllm_ros.data.converters.wording import (
     GROUND,
@@ -41,8 +41,8 @@ def _rows(name: str, split_by: str, folder: SetFolder) -> Iterator[Row]:
         row = Row.of(folder.place(path, number), ref)
         if row.fields.get('split') == folder.split:
             joined = {
-                'annotation': annotations.get(row.fields.get('ann_id')),
-                'image': images.get(row.fields.get('image_id')),
+                'annotation': annotations.get(identity(row.fields.get('ann_id'))),
+                'image': images.get(identity(row.fields.get('image_id'))),
             }
             yield Row(row.where, {**row.fields, **joined})
 
@@ -51,7 +51,7 @@ def _by_id(instances: Any, key: str) -> dict[Any, Any]:
     rows = instances.get(key) if isinstance(instances, dict) else None
     if not isinstance(rows, list):
         raise ConversionError(f'instances.json: holds no list {key}')
-    return {row.get('id'): row for row in rows if isinstance(row, dict)}
+    return {identity(row.get('id')): row for row in rows if isinstance(row, dict)}
 
 
 def _build(name: str, folder: SetFolder, row: Row) -> Iterator[Conversation]:

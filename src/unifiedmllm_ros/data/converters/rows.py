@@ -59,6 +59,11 @@ class Row:
         return value
 
 
+def identity(value: object) -> str | None:
+    """What things are looked up by: text or a whole number as text, None for anything else."""
+    return str(value) if isinstance(value, int | str) else None
+
+
 def sound(text: str) -> str:
     """The text as it is. Raises Rejected for half a surrogate pair: it cannot be written."""
     try:

@@ -14,7 +14,7 @@ from unifiedmllm_ros.data.conversation import Conversation
 from unifiedmllm_ros.data.converters.folder import SetFolder
 from unifiedmllm_ros.data.converters.llava import exchanges
 from unifiedmllm_ros.data.converters.public_set import PublicSet
-from unifiedmllm_ros.data.converters.rows import Rejected, Row
+from unifiedmllm_ros.data.converters.rows import Rejected, Row, identity
 from unifiedmllm_ros.data.converters.wording import (
     CAPTION_VIDEO,
     MAKE_VIDEO,
@@ -50,14 +50,14 @@ def _msrvtt_rows(folder: SetFolder) -> Iterator[Row]:
     part = 'test' if folder.split == 'test' else 'train_val'
     path = folder.find(f'{part}_videodatainfo.json', f'annotation/{part}_videodatainfo.json')
     chosen = {
-        row.fields.get('video_id')
+        identity(row.fields.get('video_id'))
         for row in folder.json_rows(path, 'videos')
         if row.fields.get('split') == folder.split
     }
     for row in folder.json_rows(path, 'sentences'):
-        if row.fields.get('video_id') in chosen:
+        if (video := identity(row.fields.get('video_id'))) in chosen and video:
             yield row
-        elif 'video_id' not in row.fields:
+        elif video is None:
             folder.report.drop('field video_id is missing', row.where)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from unifiedmllm_ros.data.conversation import Conversation, Turn
-from unifiedmllm_ros.data.converters.rows import Rejected
+from unifiedmllm_ros.data.converters.rows import Rejected, sound
 from unifiedmllm_ros.errors import RepresentationError
 from unifiedmllm_ros.representation import Box, Part, Response, format
 
@@ -66,6 +67,15 @@ def conversation(
     for question, parts in exchanges:
         turns.append(Turn(role='user', text=question))
         turns.append(Turn(role='assistant', text=format(Response(tuple(parts)))))
+    _check_storable(targets)
     return Conversation(
         id=id, kind=kind, turns=tuple(turns), targets=dict(targets or {}), **dict(media or {})
     )
+
+
+def _check_storable(targets: Mapping[str, Any] | None) -> None:
+    """Raise Rejected for infinite numbers and broken text: a line of JSON cannot hold them."""
+    try:
+        sound(json.dumps(targets, ensure_ascii=False, allow_nan=False))
+    except ValueError as error:
+        raise Rejected('annotation holds a number that is none') from error
