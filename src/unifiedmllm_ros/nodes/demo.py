@@ -71,7 +71,7 @@ def run(
         out: folder for overlays/, masks/ and summary.json.
         frames: how many, evenly spread; all where there are fewer.
         instruction: asked of every frame; by default the recording's own, one after another.
-        model: a name under models/, or a folder.
+        model: a name under models/, a folder, or a description (.yaml).
         window: name of the window that shows the overlays, None for none.
         perceiver_factory: makes the node's perceiver, by default by loading `model`.
     """
@@ -219,7 +219,9 @@ def _parser() -> argparse.ArgumentParser:
         '--out', type=Path, default=Path('build/demo'), help='folder for the results'
     )
     parser.add_argument('--instruction', help='ask this of every frame')
-    parser.add_argument('--model', default='tabletop-nano', help='name under models/, or a folder')
+    parser.add_argument(
+        '--model', default='tabletop-nano', help='name under models/, folder, or description'
+    )
     parser.add_argument('--recording', type=Path, help='recording folder (samples/tabletop)')
     return parser
 
