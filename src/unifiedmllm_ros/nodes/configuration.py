@@ -75,7 +75,8 @@ class PerceptionParameters(BaseModel):
     )
     model: str = Field(
         default='tabletop-nano',
-        description='Model: a name under models/, a folder, or a description (.yaml) of another one.',
+        description='Model: a name under models/, a folder, or a description (.yaml) of another '
+        'one.',
         json_schema_extra=READ_ONLY,
     )
     overlay_quality: int = Field(
