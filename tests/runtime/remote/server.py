@@ -59,8 +59,8 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, *steps: Step, models: Sequence[str] = ('vlm',)) -> None:
-        super().__init__(('127.0.0.1', 0), Handler)
+    def __init__(self, *steps: Step, models: Sequence[str] = ('vlm',), port: int = 0) -> None:
+        super().__init__(('127.0.0.1', port), Handler)
         self.steps = steps or (says('Fine.'),)
         self.models = tuple(models)
         self.get_status = 200
