@@ -16,6 +16,7 @@ from unifiedmllm_ros.evaluation.nsr1k_benchmark import (
     read_prompts,
 )
 
+SAMPLE = Path(__file__).parents[1] / 'data/nsr1k'
 LEFT, RIGHT = [0.0, 0.4, 0.2, 0.2], [0.8, 0.4, 0.2, 0.2]
 SPATIAL = [
     {
@@ -131,3 +132,22 @@ def test_bad_prompts(tmp_path: Path) -> None:
     (tmp_path / 'numerical.val.json').write_text(json.dumps([row]))
     with pytest.raises(Nsr1kError, match=r'numerical\.val\.json, field 0: .*two classes'):
         read_prompts(tmp_path)
+
+
+def test_real_training_rows() -> None:
+    prompts = read_prompts(SAMPLE, 'train')
+    assert {row.relation for row in prompts.spatial} == {
+        'left',
+        'right',
+        'top',
+        'bottom',
+        'next to',
+    }
+    assert evaluate(prompts, prompts.truth())['spatial']['accuracy'] == 1.0
+    swapped = {
+        key: [[(layout[0][0], layout[1][1]), (layout[1][0], layout[0][1])]]
+        for key, (layout,) in prompts.truth().items()
+    }
+    beside = sum(row.relation == 'next to' for row in prompts.spatial)
+    accuracy = evaluate(prompts, swapped)['spatial']['accuracy']
+    assert accuracy == pytest.approx(beside / len(prompts.spatial))

@@ -170,6 +170,14 @@ def test_nsr1k(tmp_path: Path) -> None:
     assert report.dropped == {'box has no area inside the image': 1}
 
 
+def test_nsr1k_training_leaves_out_prompts_of_validation(tmp_path: Path) -> None:
+    LAYOUTS['nsr1k'](tmp_path)
+    write(tmp_path / 'numerical.val.json', [{'id': 1, 'prompt': 'Two  dogs.'}])
+    report = convert('nsr1k', tmp_path, tmp_path / 'out.jsonl')
+    assert report.conversations == 1
+    assert report.dropped['prompt occurs in the validation split'] == 1
+
+
 def test_coco_captions_keep_a_prompt_without_its_image(tmp_path: Path) -> None:
     (dog, cat), report = _convert('coco-captions', tmp_path)
     assert _answer(dog).calls == (TaskCall('gen', 'A dog.'),)

@@ -7,6 +7,7 @@ counting.SPLIT.json) {id, prompt, num_object, object_list}; boxes are [x, y, w, 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from unifiedmllm_ros.data.conversation import Conversation
@@ -20,23 +21,43 @@ _FILES = {'spatial': ('spatial',), 'numerical': ('numerical', 'counting')}
 
 
 def _rows(folder: SetFolder) -> Iterator[Row]:
-    """Rows of both kinds; one kind may be missing, which is noted."""
-    found = False
-    for kind, names in _FILES.items():
-        files = [f'{place}{n}.{folder.split}.json' for n in names for place in ('', f'{n}/')]
-        if not any(folder.has(file) for file in files):
-            folder.report.note(f'there are no {kind} prompts', files[0])
-            continue
+    """Rows of both kinds; one kind may be missing, which is noted.
+
+    Training prompts that occur in a validation file of the folder are left out and counted.
+    """
+    found, held_out = False, set()
+    if folder.split == 'train':
+        held_out = {_words(row) for path in _files(folder, 'val') for row in folder.json_rows(path)}
+    for path in _files(folder, folder.split):
         found = True
-        for row in folder.json_rows(folder.find(*files)):
-            yield Row(row.where, {**row.fields, 'part': kind})
+        kind = 'spatial' if path.name.startswith('spatial') else 'numerical'
+        for row in folder.json_rows(path):
+            unseen = _words(row) not in held_out or not _words(row)
+            yield Row(row.where, {**row.fields, 'part': kind, 'unseen': unseen})
     if not found:
         raise ConversionError(
             f'{folder.root}: has neither spatial nor numerical .{folder.split}.json'
         )
 
 
+def _files(folder: SetFolder, split: str) -> Iterator[Path]:
+    """The files of a split that are there; a kind that is missing is noted if it is wanted."""
+    for kind, names in _FILES.items():
+        files = [f'{place}{name}.{split}.json' for name in names for place in ('', f'{name}/')]
+        if any(folder.has(file) for file in files):
+            yield folder.find(*files)
+        elif split == folder.split:
+            folder.report.note(f'there are no {kind} prompts', files[0])
+
+
+def _words(row: Row) -> str:
+    """What makes two prompts the same."""
+    return ' '.join(str(row.fields.get('prompt') or '').casefold().strip(' .').split())
+
+
 def _build(folder: SetFolder, row: Row) -> Iterator[Conversation]:
+    if not row.fields['unseen']:
+        raise Rejected('prompt occurs in the validation split')
     yield layout_conversation(row)
 
 
