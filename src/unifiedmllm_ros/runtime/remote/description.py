@@ -50,6 +50,9 @@ class RemoteDescription(BaseModel):
         default=0.3, ge=0.0, le=60.0, description='Longest first pause in seconds; it doubles.'
     )
     concurrency: int = Field(default=4, ge=1, le=1024, description='Most requests at a time.')
+    guided: Literal['', 'llama.cpp', 'vllm'] = Field(
+        default='', description='Server that is to hold a native answer to the grammar.'
+    )
     extra: dict[str, Any] = Field(
         default_factory=dict, description='More fields of the request, as the server knows them.'
     )
@@ -85,9 +88,11 @@ class RemoteDescription(BaseModel):
         return value
 
     @model_validator(mode='after')
-    def _one_key(self) -> RemoteDescription:
+    def _fits_together(self) -> RemoteDescription:
         if self.api_key_env and self.api_key_file:
             raise ValueError('give api_key_env or api_key_file, not both')
+        if self.guided and self.representation != 'native':
+            raise ValueError('guided holds an answer to the grammar of representation: native')
         if self.fallback.endswith(('.yaml', '.yml', '.json')):
             raise ValueError('fallback is a model of this machine, not another description')
         return self

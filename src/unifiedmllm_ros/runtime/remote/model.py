@@ -23,6 +23,7 @@ from unifiedmllm_ros.runtime.decoding import MAX_TOKENS
 from unifiedmllm_ros.runtime.remote.client import Client, Health
 from unifiedmllm_ros.runtime.remote.description import RemoteDescription
 from unifiedmllm_ros.runtime.remote.exchange import RemoteError
+from unifiedmllm_ros.runtime.remote.guided import request_fields
 
 _log = logging.getLogger(__name__)
 
@@ -110,6 +111,7 @@ class RemoteModel:
             'messages': [_chat(message, features) for message in messages],
             'max_tokens': self.max_tokens,
             'temperature': self._description.temperature,
+            **request_fields(self._description.guided),
             **self._description.extra,
         }
         if self._adapter.name == 'native':
