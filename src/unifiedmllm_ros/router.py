@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ class Router:
         call: TaskCall,
         image: NDArray[np.uint8] | None = None,
         *,
+        frames: Sequence[NDArray[np.uint8]] = (),
         seed: int = 0,
         parameters: Mapping[str, Any] | None = None,
         progress: OnProgress = unheard,
@@ -52,11 +53,13 @@ class Router:
     ) -> Result:
         """Run one call on an image, (height, width, 3) uint8 RGB, where the task needs one.
 
+        frames: of a video, those after `image`, which is its first.
+
         Raises UnknownTaskError, MissingArgumentError, MissingRegionError, MissingImageError and
         ExpertNotInstalledError before anything runs; ExpertError, ModelFileError or Cancelled
         from the expert.
         """
-        request = make_request(call, image, seed=seed, parameters=parameters or {})
+        request = make_request(call, image, frames=frames, seed=seed, parameters=parameters or {})
         check(cancel, f'task {call.task}')
         return self.registry.expert(call.task).run(request, progress, cancel)
 
@@ -96,6 +99,7 @@ def make_request(
     call: TaskCall,
     image: NDArray[np.uint8] | None,
     *,
+    frames: Sequence[NDArray[np.uint8]] = (),
     seed: int = 0,
     parameters: Mapping[str, Any] | None = None,
 ) -> Request:
@@ -111,7 +115,9 @@ def make_request(
             f'task {call.task!r} works on an image and there is none: give one with the call'
         )
     boxes = () if image is None else pixel_boxes(call.regions, *image.shape[:2])
-    return Request(call.task, call.argument, image, call.regions, boxes, seed, parameters or {})
+    return Request(
+        call.task, call.argument, image, call.regions, boxes, seed, parameters or {}, frames
+    )
 
 
 def _spec(call: TaskCall) -> TaskSpec:

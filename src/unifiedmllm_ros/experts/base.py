@@ -6,7 +6,7 @@ An expert is a class whose constructor takes `name`, `weights` and its defaults 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -49,6 +49,7 @@ class Request:
     regions: the call's regions as they stand in the response.
     boxes: the same in pixels of `image`, one for each instance, in the regions' order.
     seed: of everything random. parameters: override the expert's defaults for this request.
+    frames: of a video, those that follow `image`, its first, in the same form and size.
     """
 
     task: str
@@ -58,6 +59,7 @@ class Request:
     boxes: tuple[PixelBox, ...] = ()
     seed: int = 0
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    frames: Sequence[NDArray[np.uint8]] = ()
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,16 @@ class SegmentationResult(Result):
     """One mask for each box of the request, in the same order."""
 
     masks: tuple[Mask, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class VideoSegmentationResult(Result):
+    """For each frame, the first included, one mask for each box of the request, in their order.
+
+    A mask is empty where its object is not seen.
+    """
+
+    frames: tuple[tuple[Mask, ...], ...]
 
 
 @dataclass(frozen=True, eq=False)

@@ -174,7 +174,7 @@ class QueryDecoder(nn.Module):
     def _cells(self, scales: list[Any]) -> tuple[list[Any], list[Any]]:
         cells, positions = [], []
         for scale, embedding in zip(scales, self.level_embed.weight, strict=True):
-            places = sine_positions(*scale.shape[-2:], scale.shape[1], scale)
+            places = sine_positions(scale)
             cells.append((scale.flatten(2) + embedding[None, :, None]).permute(2, 0, 1))
             positions.append(places.flatten(2).permute(2, 0, 1))
         return cells, positions

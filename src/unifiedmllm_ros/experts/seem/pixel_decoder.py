@@ -12,8 +12,9 @@ from torch.nn import functional as F
 _GROUPS = 32
 
 
-def sine_positions(height: int, width: int, dim: int, like: Any) -> Any:
-    """Return the sine position code of DETR (Carion et al., 2020), (1, dim, height, width)."""
+def sine_positions(like: Any) -> Any:
+    """Return the sine position code of DETR (Carion et al., 2020) for (n, dim, h, w)."""
+    dim, height, width = like.shape[1:]
     half = dim // 2
     steps = torch.arange(half, dtype=torch.float32, device=like.device)
     periods = 10_000 ** (2 * (steps // 2) / half)
@@ -70,7 +71,7 @@ class Encoder(nn.Module):
 
     def forward(self, x: Any) -> Any:
         """(n, dim, h, w) -> the same shape."""
-        positions = sine_positions(*x.shape[-2:], x.shape[1], x).flatten(2).permute(2, 0, 1)
+        positions = sine_positions(x).flatten(2).permute(2, 0, 1)
         cells = x.flatten(2).permute(2, 0, 1)
         for layer in self.encoder.layers:
             cells = layer(cells, positions)
