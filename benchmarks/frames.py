@@ -22,8 +22,11 @@ def sample_recording() -> Recording:
 def sample_frames(count: int) -> list[NDArray[np.uint8]]:
     """Decoded RGB frames, (480, 640, 3), spread over the recording."""
     from rosbags.highlevel import AnyReader
+    from rosbags.typesys import Stores, get_typestore
 
-    with AnyReader([share('samples/tabletop/recording')]) as reader:
+    store = get_typestore(Stores.ROS2_JAZZY)
+    folder = share('samples/tabletop/recording')
+    with AnyReader([folder], default_typestore=store) as reader:
         connections = [c for c in reader.connections if c.topic == IMAGE_TOPIC]
         total = sum(c.msgcount for c in connections)
         stride = max(1, total // count)
