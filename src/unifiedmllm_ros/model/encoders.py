@@ -7,9 +7,11 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import AutoModel, PretrainedConfig
 
-from unifiedmllm_ros.model.configuration import RegionVisionConfig
+from unifiedmllm_ros.model.configuration import RegionVisionConfig, UnifiedMLLMConfig
 from unifiedmllm_ros.model.projectors import MLPProjector, RegionProjector
 from unifiedmllm_ros.model.regions import Regions, RegionVisionModel
+
+Channels = list[float] | None
 
 
 class RegionImageTower(nn.Module):
@@ -19,6 +21,11 @@ class RegionImageTower(nn.Module):
         super().__init__()
         self.encoder = RegionVisionModel(config)
         self.projector = RegionProjector(config, hidden_size, scale)
+        self.frame_width = hidden_size
+
+    def frame_features(self, pixel_values: Tensor, word_embeddings: Tensor) -> Tensor:
+        """What the video branch sees of a frame: its region tokens, (B, K, frame_width)."""
+        return self(pixel_values, word_embeddings)
 
     def forward(self, pixel_values: Tensor, word_embeddings: Tensor) -> Tensor:
         return self.project(self.encoder(pixel_values), word_embeddings)
@@ -35,20 +42,32 @@ class PatchImageTower(nn.Module):
     takes them from CLIP.
     """
 
-    def __init__(self, config: PretrainedConfig, hidden_size: int) -> None:
+    def __init__(
+        self, config: PretrainedConfig, hidden_size: int, mean: Channels, std: Channels
+    ) -> None:
         super().__init__()
         self.encoder = AutoModel.from_config(config)
         self.projector = MLPProjector(config.hidden_size, hidden_size)
         self.patches = (config.image_size // config.patch_size) ** 2
+        self.frame_width = config.hidden_size
+        self.mean, self.std = mean, std
+
+    def frame_features(self, pixel_values: Tensor, word_embeddings: Tensor | None = None) -> Tensor:
+        """What the video branch sees of a frame: its patches, (B, patches, frame_width)."""
+        if self.mean is not None and self.std is not None:
+            mean, std = (pixel_values.new_tensor(v).view(3, 1, 1) for v in (self.mean, self.std))
+            pixel_values = (pixel_values - mean) / std
+        states: Any = self.encoder(pixel_values, output_hidden_states=True).hidden_states[-2]
+        return states[:, -self.patches :]
 
     def forward(self, pixel_values: Tensor, word_embeddings: Tensor | None = None) -> Tensor:
-        states: Any = self.encoder(pixel_values, output_hidden_states=True).hidden_states[-2]
-        return self.projector(states[:, -self.patches :])
+        return self.projector(self.frame_features(pixel_values))
 
 
-def build_image_tower(config: PretrainedConfig, hidden_size: int, scale: float) -> nn.Module:
-    """Image encoder with its projector for a vision configuration."""
-    if isinstance(config, RegionVisionConfig):
-        return RegionImageTower(config, hidden_size, scale)
-    vision = getattr(config, 'vision_config', config)
-    return PatchImageTower(vision, hidden_size)
+def build_image_tower(config: UnifiedMLLMConfig, scale: float) -> nn.Module:
+    """Image encoder with its projector."""
+    hidden_size = config.text_config.hidden_size
+    if isinstance(config.vision_config, RegionVisionConfig):
+        return RegionImageTower(config.vision_config, hidden_size, scale)
+    vision = getattr(config.vision_config, 'vision_config', config.vision_config)
+    return PatchImageTower(vision, hidden_size, config.pixel_mean, config.pixel_std)

@@ -27,6 +27,7 @@ FEED_FORWARD: Mapping[str, tuple[str, ...]] = {
     'gemma': _GATED,
     'gemma2': _GATED,
     'gpt_neox': ('dense_h_to_4h', 'dense_4h_to_h'),
+    'granite': _GATED,
     'llama': _GATED,
     'mistral': _GATED,
     'olmo2': _GATED,

@@ -1,4 +1,4 @@
-"""UnifiedMLLM: image encoder, projector and causal language model as one `transformers` model."""
+"""UnifiedMLLM: encoders, projectors and causal language model as one `transformers` model."""
 
 from __future__ import annotations
 
@@ -8,18 +8,23 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel
 
+from unifiedmllm_ros.errors import ConfigError
+from unifiedmllm_ros.model.audio import AudioTower
 from unifiedmllm_ros.model.configuration import UnifiedMLLMConfig
 from unifiedmllm_ros.model.encoders import build_image_tower
 from unifiedmllm_ros.model.projectors import COORDINATE_FEATURES, coordinate_features
+from unifiedmllm_ros.model.video import VideoTower
 
 NUMBERS = 1001
+MEDIA = ('pixel_values', 'pixel_values_videos', 'audio_values')
 
 
 class UnifiedMLLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
-    """Text from images and text (arXiv 2408.02503, section 3; image and text modalities).
+    """Text from images and text (arXiv 2408.02503, section 3; text, image, video and audio).
 
-    In `input_ids` every visual token of an image has one placeholder of id
-    `config.image_token_id`.
+    In `input_ids` every token of an image has one placeholder of id `config.image_token_id`, and
+    so for videos and audio segments. The images of a batch lie one after another in
+    `pixel_values`, whichever conversations they belong to; videos and segments likewise.
     """
 
     config_class = UnifiedMLLMConfig
@@ -35,7 +40,8 @@ class UnifiedMLLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         text = config.text_config
         self.language_model = AutoModelForCausalLM.from_config(text)
         scale = getattr(text, 'initializer_range', 0.02)
-        self.image_tower = build_image_tower(config.vision_config, text.hidden_size, scale)
+        self.image_tower = build_image_tower(config, scale)
+        self.video_tower, self.audio_tower = _branches(config, self.image_tower.frame_width)
         self.register_buffer('word_ids', _word_table(config.word_token_ids))
         self.post_init()
 
@@ -58,22 +64,42 @@ class UnifiedMLLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         """(B, 3, H, W) RGB in [0, 1] -> visual tokens (B, N, D) in the embedding space."""
         return self.image_tower(pixel_values, self.word_embeddings())
 
-    def embed(self, input_ids: Tensor, image_features: Tensor | None = None) -> Tensor:
-        """Token embeddings with the image placeholders replaced.
+    def encode_video(self, pixel_values_videos: Tensor) -> Tensor:
+        """(B, F, 3, H, W) RGB in [0, 1], frames in order -> tokens (B, video tokens, D)."""
+        if self.video_tower is None:
+            raise ConfigError('this model has no video branch: its video_config is None')
+        frames = self.image_tower.frame_features(
+            pixel_values_videos.flatten(0, 1), self.word_embeddings()
+        )
+        return self.video_tower(frames.unflatten(0, pixel_values_videos.shape[:2]))
 
-        Raises: ValueError: placeholders and visual tokens differ in number.
+    def encode_audio(self, audio_values: Tensor) -> Tensor:
+        """(N, samples) segments in [-1, 1] -> tokens (N, tokens of a segment, D)."""
+        if self.audio_tower is None:
+            raise ConfigError('this model has no audio branch: its audio_config is None')
+        return self.audio_tower(audio_values)
+
+    def embed(
+        self,
+        input_ids: Tensor,
+        image_features: Tensor | None = None,
+        video_features: Tensor | None = None,
+        audio_features: Tensor | None = None,
+    ) -> Tensor:
+        """Token embeddings with the placeholders of each medium replaced.
+
+        Raises: ValueError: placeholders and tokens of a medium differ in number.
         """
+        config = self.config
         embeddings = self.get_input_embeddings()(input_ids)
-        if image_features is None:
-            return embeddings
-        places = input_ids == self.config.image_token_id
-        rows = image_features.reshape(-1, image_features.shape[-1]).to(embeddings.dtype)
-        if int(places.sum()) != len(rows):
-            raise ValueError(
-                f'{int(places.sum())} image placeholders for {len(rows)} visual tokens; '
-                "encode the conversation with this model's processor"
-            )
-        return embeddings.masked_scatter(places.unsqueeze(-1), rows)
+        for medium, token_id, features in (
+            ('image', config.image_token_id, image_features),
+            ('video', config.video_token_id, video_features),
+            ('audio', config.audio_token_id, audio_features),
+        ):
+            if features is not None:
+                embeddings = _placed(embeddings, input_ids == token_id, features, medium)
+        return embeddings
 
     def forward(
         self,
@@ -81,24 +107,31 @@ class UnifiedMLLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         pixel_values: Tensor | None = None,
         image_features: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
+        pixel_values_videos: Tensor | None = None,
+        audio_values: Tensor | None = None,
+        attention_mask: Tensor | None = None,
         **kwargs: Any,
     ) -> Any:
-        """As the causal language model's forward, with an image by pixels or by features."""
+        """As the causal language model's forward, with images by pixels or by features."""
         if inputs_embeds is None:
             if input_ids is None:
                 raise ValueError('give input_ids or inputs_embeds')
             if image_features is None and pixel_values is not None:
                 image_features = self.encode_image(pixel_values)
-            inputs_embeds = self.embed(input_ids, image_features)
-        return self.language_model(inputs_embeds=inputs_embeds, **kwargs)
+            video = None if pixel_values_videos is None else self.encode_video(pixel_values_videos)
+            audio = None if audio_values is None else self.encode_audio(audio_values)
+            inputs_embeds = self.embed(input_ids, image_features, video, audio)
+        return self.language_model(
+            inputs_embeds=inputs_embeds, attention_mask=attention_mask, **kwargs
+        )
 
     def prepare_inputs_for_generation(self, input_ids: Tensor, **kwargs: Any) -> dict[str, Any]:
-        """The image belongs to the first step alone; afterwards the cache holds it."""
-        pixel_values = kwargs.pop('pixel_values', None)
+        """The media belong to the first step alone; afterwards the cache holds them."""
+        media = {name: kwargs.pop(name, None) for name in MEDIA}
         inputs = super().prepare_inputs_for_generation(input_ids, **kwargs)
         cache = kwargs.get('past_key_values')
-        if pixel_values is not None and (cache is None or not cache.get_seq_length()):
-            inputs['pixel_values'] = pixel_values
+        if cache is None or not cache.get_seq_length():
+            inputs.update({name: value for name, value in media.items() if value is not None})
         return inputs
 
     @torch.no_grad()
@@ -111,6 +144,27 @@ class UnifiedMLLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         # The same root mean square as the other rows have.
         scale = self.config.text_config.initializer_range * (2 * rows.shape[1]) ** 0.5
         rows[first : first + NUMBERS] = scale * (features @ basis)
+
+
+def _branches(
+    config: UnifiedMLLMConfig, frame_width: int
+) -> tuple[VideoTower | None, AudioTower | None]:
+    size = config.text_config.hidden_size
+    video, audio = config.video_config, config.audio_config
+    return (
+        None if video is None else VideoTower(video, frame_width, size),
+        None if audio is None else AudioTower(audio, size),
+    )
+
+
+def _placed(embeddings: Tensor, places: Tensor, features: Tensor, medium: str) -> Tensor:
+    rows = features.reshape(-1, features.shape[-1]).to(embeddings.dtype)
+    if int(places.sum()) != len(rows):
+        raise ValueError(
+            f'{int(places.sum())} {medium} placeholders for {len(rows)} {medium} tokens; '
+            "encode the conversation with this model's processor"
+        )
+    return embeddings.masked_scatter(places.unsqueeze(-1), rows)
 
 
 def _word_table(spellings: list[list[int]]) -> Tensor:
