@@ -88,6 +88,17 @@ def test_saved_adapter_loads_bit_equal(tmp_path: Path) -> None:
     assert torch.equal(logits(again), logits(model))
 
 
+def test_a_projector_is_trained_and_saved_with_the_adapter(tmp_path: Path) -> None:
+    model = adapted(modules_to_save=['image_tower.projector'])
+    train(model)
+    model.save_pretrained(tmp_path)
+    again = PeftModel.from_pretrained(twin_model(PROCESSOR), tmp_path)
+    assert torch.equal(logits(again), logits(model))
+    fresh = dict(twin_model(PROCESSOR).image_tower.projector.named_parameters())
+    projector = again.image_tower.projector.modules_to_save['default']
+    assert any(not torch.equal(p, fresh[name]) for name, p in projector.named_parameters())
+
+
 def test_adapters_are_added_switched_and_deleted() -> None:
     model = adapted(init_weights=False)
     first = logits(model)
