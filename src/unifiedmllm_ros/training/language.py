@@ -4,7 +4,8 @@ The region encoder stays as it is. Besides the next token there are lessons abou
 given to a few attention heads themselves, because a small model finds that out last (attention
 supervision: Mi et al., 2016; Liu et al., 2017):
 
-- in the second layer, a word that names things looks at the regions it names;
+- in the second layer, a word that names things looks at the regions it names, in the third at
+  those that it names together with the words before it, and at <bos> where there are none;
 - in the last but one, whoever writes a box's x1, y1, x2 or y2 looks at its region with a head of
   its own for each, which otherwise rests on <bos>; whoever names a thing looks at its region too.
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from unifiedmllm_ros.model.configuration import UnifiedMLLMConfig
 from unifiedmllm_ros.model.modeling import NUMBERS, UnifiedMLLMForConditionalGeneration
 from unifiedmllm_ros.model.projectors import COORDINATE_FEATURES, coordinate_features
 from unifiedmllm_ros.model.regions import Regions
@@ -46,8 +48,11 @@ class LanguageRecipe:
 
 
 MATCH_LAYER, MATCH_HEADS = 1, (0, 1)
+PHRASE_LAYER, PHRASE_HEADS = 2, (0, 1)
+FILLERS = frozenset({'a', 'and', 'with'})
 REFER_LAYER = -2
 COPY_GAIN = 4.0  # of a copied coordinate over what the layer gets; numbers then win at once
+PROSE_WEIGHT = 3.0
 EDGE_HEADS = (0, 1, 2, 3)
 NAME_HEADS = (4, 5)
 
@@ -64,20 +69,28 @@ def pointer_targets(boxes: Tensor, regions: Tensor) -> Tensor:
 
 
 def token_loss(logits: Tensor, labels: Tensor, first_number: int, softness: float) -> Tensor:
-    """Cross entropy; a number's target is spread over the numbers around it."""
+    """Cross entropy; a number's target is spread over the numbers around it.
+
+    A word weighs PROSE_WEIGHT times a coordinate or marker: the few words of an answer (yes, how
+    many, that there is none) are what it decides.
+    """
     number = (labels >= first_number) & (labels < first_number + NUMBERS)
-    plain = functional.cross_entropy(logits, labels, reduction='none')
-    chosen = logits[number]
-    if not len(chosen):
-        return plain.mean()
-    value = (labels[number] - first_number).float().unsqueeze(1)
+    weight = torch.where(labels < first_number, PROSE_WEIGHT, 1.0)
+    plain = functional.cross_entropy(logits, labels, reduction='none') * weight
+    total = plain[~number].sum()
+    if number.any():
+        total = total + _number_loss(logits[number], labels[number] - first_number, first_number,
+                                     softness)  # fmt: skip
+    return total / weight.sum()
+
+
+def _number_loss(logits: Tensor, values: Tensor, first: int, softness: float) -> Tensor:
     grid = torch.arange(NUMBERS, dtype=torch.float32)
-    target = torch.softmax(-0.5 * ((grid - value) / (1000 * softness)) ** 2, dim=1)
-    numbers = chosen[:, first_number : first_number + NUMBERS]
-    soft = chosen.logsumexp(-1) - (target * numbers).sum(-1)
+    distance = (grid - values.float().unsqueeze(1)) / (1000 * softness)
+    target = torch.softmax(-0.5 * distance**2, dim=1)
+    soft = logits.logsumexp(-1) - (target * logits[:, first : first + NUMBERS]).sum(-1)
     # The entropy of the target itself is no error.
-    soft = soft + (target * target.clamp(min=1e-12).log()).sum(-1)
-    return (plain[~number].sum() + soft.sum()) / len(labels)
+    return (soft + (target * target.clamp(min=1e-12).log()).sum(-1)).sum()
 
 
 def attention_logits(
@@ -115,8 +128,14 @@ def look_loss(logits: Tensor, mask: Tensor, rows: Tensor, target: Tensor) -> Ten
     return -(target.unsqueeze(1) * paid.clamp(min=-30.0)).sum(-1).mean()
 
 
-def matching_regions(ids: Tensor, word_ids: Tensor, regions: Regions) -> tuple[Tensor, Tensor]:
-    """Which tokens name regions, and which: rows (M,) of the flattened ids, shares (M, 1 + K)."""
+def matching_regions(
+    ids: Tensor, word_ids: Tensor, regions: Regions, together: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Where naming words should look: rows (M,) of the flattened ids, shares (M, 1 + K).
+
+    The first column is <bos>, for words that name nothing in the picture; doubtful ones are left
+    out. `together`: a word looks at what it and the naming words right before it name together.
+    """
     known = word_ids >= 0
     words, tokens = torch.nonzero(known, as_tuple=True)[0], word_ids[known]
     table = torch.full((int(max(ids.max(), tokens.max())) + 1,), -1, dtype=torch.long)
@@ -125,10 +144,26 @@ def matching_regions(ids: Tensor, word_ids: Tensor, regions: Regions) -> tuple[T
     rows = torch.nonzero(word >= 0).flatten()
     scene = torch.div(rows, ids.shape[1], rounding_mode='floor')
     said = regions.words[scene, :, word[rows]] * regions.score[scene]
-    strong = said > 0.2
-    kept = strong.any(-1)
-    target = (said * strong)[kept]
-    return rows[kept], functional.pad(target / target.sum(-1, keepdim=True), (1, 0))
+    if together:
+        before = torch.nonzero(rows[1:] == rows[:-1] + 1).flatten() + 1
+        for place in before.tolist():
+            said[place] = torch.minimum(said[place], said[place - 1])
+    strong, best = said > 0.2, said.max(-1).values
+    target = functional.pad(said * strong, (1, 0))
+    target[:, 0] = (best < 0.05).to(target.dtype)
+    clear = (best > 0.2) | (best < 0.05)
+    return rows[clear], (target / target.sum(-1, keepdim=True).clamp(min=1e-6))[clear]
+
+
+def naming_rows(config: UnifiedMLLMConfig) -> list[int]:
+    """Indices of the region encoder's words without those that name nothing by themselves."""
+    words = config.vision_config.words
+    return [index for index, word in enumerate(words) if word not in FILLERS]
+
+
+def words_of(regions: Regions, config: UnifiedMLLMConfig) -> Regions:
+    """The regions with the naming words alone."""
+    return replace(regions, words=regions.words[..., naming_rows(config)])
 
 
 def edge_targets(batch: Batch, wanted: Tensor, count: int) -> Tensor:
@@ -169,8 +204,13 @@ def losses(
             return attention_logits(decoder, states, batch.positions, layer, heads)
 
         match, edges = looks(MATCH_LAYER, MATCH_HEADS), looks(REFER_LAYER, EDGE_HEADS)
+        phrase = looks(PHRASE_LAYER, PHRASE_HEADS)
         names = looks(REFER_LAYER, NAME_HEADS)
-    rows, named = matching_regions(batch.ids, model.word_ids, regions)
+    naming_words = model.word_ids[naming_rows(model.config)]
+    rows, named = matching_regions(batch.ids, naming_words, words_of(regions, model.config))
+    ends, together = matching_regions(
+        batch.ids, naming_words, words_of(regions, model.config), together=True
+    )
     naming = (batch.edge < 0) & (wanted != IGNORED)
     shares = functional.one_hot(wanted[naming] + 1, 1 + count).float()
     name_rows = batch.box_rows[naming]
@@ -186,6 +226,7 @@ def losses(
             logits.float(), labels[taught], model.config.first_number_id, recipe.softness
         ),
         'match': look_loss(match, batch.mask, rows, named),
+        'phrase': look_loss(phrase, batch.mask, ends, together),
         'name': look_loss(names, batch.mask, name_rows, shares),
         'edge': torch.stack(edge_losses).mean(),
         'name_right': (found == wanted[naming]).float().mean(),
@@ -288,7 +329,7 @@ def train_language(
         for group in optimizer.param_groups:
             group['lr'] = recipe.learning_rate * schedule(step, recipe.steps, recipe.warmup)
         parts = losses(model, batch, regions, recipe)
-        looks = parts['match'] + parts['name'] + parts['edge']
+        looks = parts['match'] + parts['phrase'] + parts['name'] + parts['edge']
         loss = parts['token'] + recipe.look_weight * looks
         if not torch.isfinite(loss):
             torch.save({'batch': batch, 'regions': regions}, folder / f'{name}-nan-batch.pt')
