@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 
@@ -168,7 +169,19 @@ def test_an_expert_of_ones_own_comes_by_entry_point(
 def test_the_package_file_is_valid_and_segments_with_the_mask_network() -> None:
     registry = ExpertRegistry.from_file()
     assert registry.name_for('seg') == 'mask_network'
-    assert {status.name: status.kind for status in registry.list()} == {
-        'grabcut': TASKS['seg'].expert,
-        'mask_network': TASKS['seg'].expert,
-    }
+    assert registry.name_for('vidseg') == 'mask_flow'
+    kinds = {status.name: status.kind for status in registry.list()}
+    images = {'grabcut', 'mask_network', 'sam2', 'seem_focal_l', 'seem_focal_t'}
+    assert {name for name, kind in kinds.items() if kind == TASKS['seg'].expert} == images
+    videos = {'mask_flow', 'sam2_video'}
+    assert {name for name, kind in kinds.items() if kind == TASKS['vidseg'].expert} == videos
+
+
+def test_every_expert_of_the_package_takes_its_defaults() -> None:
+    # Listed as unavailable for want of weights, never for a wrong name or option.
+    registry = ExpertRegistry.from_file()
+    for name, entry in registry.config.experts.items():
+        module, _, attribute = entry.implementation.partition(':')
+        factory = getattr(importlib.import_module(module), attribute)
+        weights = None if entry.weights is None else Path(entry.weights)
+        assert factory(name=name, weights=weights, **entry.defaults).name == name

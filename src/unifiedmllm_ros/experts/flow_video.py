@@ -136,7 +136,7 @@ def origins(before: NDArray[np.uint8], now: NDArray[np.uint8], size: int) -> NDA
         cv2.resize(cv2.cvtColor(one, cv2.COLOR_RGB2GRAY), small, interpolation=cv2.INTER_AREA)
         for one in (now, before)
     ]
-    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(*grey, None)
+    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(*grey, None)
     flow = cv2.resize(flow, (width, height), interpolation=cv2.INTER_LINEAR)
     rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
     x = columns + flow[..., 0] * (width / small[0])
