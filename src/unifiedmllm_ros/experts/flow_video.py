@@ -136,8 +136,10 @@ def origins(before: NDArray[np.uint8], now: NDArray[np.uint8], size: int) -> NDA
         cv2.resize(cv2.cvtColor(one, cv2.COLOR_RGB2GRAY), small, interpolation=cv2.INTER_AREA)
         for one in (now, before)
     ]
-    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(*grey, None)
-    flow = cv2.resize(flow, (width, height), interpolation=cv2.INTER_LINEAR)
+    start = np.zeros((small[1], small[0], 2), np.float32)
+    dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    found = dis.calc(grey[0], grey[1], start)
+    flow = cv2.resize(found, (width, height), interpolation=cv2.INTER_LINEAR)
     rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
     x = columns + flow[..., 0] * (width / small[0])
     y = rows + flow[..., 1] * (height / small[1])
