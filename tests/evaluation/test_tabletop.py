@@ -42,7 +42,7 @@ def test_the_truth_is_right(question: Question) -> None:
 def test_a_moved_box_is_right_only_at_a_low_threshold() -> None:
     question = next(q for q in ASKED if q.kind == 'name' and q.task == 'ground')
     region = question.answer.regions[0]
-    x1, y1, x2, y2 = region.boxes[0].corners
+    x1, _, x2, _ = region.boxes[0].corners
     moved = x1 + 0.2 * (x2 - x1)
     text = question.answer_text.replace(f'[{x1:.3f}', f'[{moved:.3f}')
     outcome = judge(SCENE, question, answer(text), OWNERS)
