@@ -35,7 +35,7 @@ from unifiedmllm_ros.training.region_head import schedule
 class LanguageRecipe:
     """One run. `softness` is the standard deviation, in coordinates, of the soft targets."""
 
-    steps: int = 5000
+    steps: int = 3200
     batch: int = 4
     questions: int = 18
     learning_rate: float = 1e-3

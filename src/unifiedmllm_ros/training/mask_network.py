@@ -26,8 +26,8 @@ from unifiedmllm_ros.training.region_head import schedule
 class MaskRecipe:
     """One run; `jitter` moves each edge of the box, as a share of its size."""
 
-    steps: int = 3000
-    batch: int = 48
+    steps: int = 1500
+    batch: int = 32
     learning_rate: float = 2e-3
     jitter: float = 0.06
     seed: int = 0

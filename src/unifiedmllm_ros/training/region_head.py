@@ -27,8 +27,8 @@ class RegionHeadRecipe:
     """Steps, batch size and learning rate of one run."""
 
     steps: int = 6000
-    batch: int = 32
-    learning_rate: float = 2e-3
+    batch: int = 16
+    learning_rate: float = 1.5e-3
     weight_decay: float = 0.02
     warmup: int = 100
     seed: int = 0
