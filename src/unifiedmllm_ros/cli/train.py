@@ -20,6 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     nano.add_argument(
         '--phases', nargs='+', choices=PHASES, default=PHASES, help='phases to run, in order'
     )
+    nano.add_argument(
+        '--start', type=Path, help='folder of a trained model to go on from; replaces checkpoints'
+    )
     nano.add_argument('--scenes', type=int, help='use the first so many scenes only')
     nano.add_argument('--threads', type=int, default=2, help='CPU threads')
     for phase in PHASES[:-1]:
@@ -38,5 +41,5 @@ def run_nano(args: argparse.Namespace) -> int:
             f'training needs {error.name}; run: pip install "unifiedmllm_ros[train,export]"'
         ) from error
     steps = {phase: getattr(args, f'{phase}_steps') for phase in PHASES[:-1]}
-    run(args.data, args.work, args.out, args.phases, args.scenes, args.threads, steps)
+    run(args.data, args.work, args.out, args.phases, args.scenes, args.threads, steps, args.start)
     return 0

@@ -64,6 +64,15 @@ class Workshop:
         folder.mkdir(parents=True, exist_ok=True)
         return cls(folder, default_lexicon())
 
+    def begin_from(self, folder: Path) -> None:
+        """Take a trained model's weights and tokenizer as the checkpoints to go on from."""
+        model = UnifiedMLLMForConditionalGeneration.from_pretrained(folder).float()
+        state = model.state_dict()
+        encoder = {k: v for k, v in state.items() if k.startswith('image_tower.encoder.')}
+        torch.save({'model': encoder}, self.folder / 'regions.pt')
+        torch.save({'model': state}, self.folder / 'read.pt')
+        UnifiedMLLMProcessor.from_pretrained(folder).save_pretrained(self.folder)
+
     def processor(self) -> UnifiedMLLMProcessor:
         """The processor; its tokenizer is learnt at the first call."""
         if not (self.folder / 'tokenizer.json').exists():
@@ -198,10 +207,16 @@ def run(
     limit: int | None,
     threads: int,
     steps: dict[str, int | None],
+    start: Path | None = None,
 ) -> None:
-    """Run phases in the order given. `steps` overrides a phase's number of steps."""
+    """Run phases in the order given.
+
+    `steps` overrides a phase's number of steps; `start` is a trained model to go on from.
+    """
     torch.set_num_threads(threads)
     shop = Workshop.open(work)
+    if start:
+        shop.begin_from(start)
     scenes = list(islice(read_scenes(data / 'scenes.jsonl'), limit))
 
     def given(phase: str) -> dict[str, int]:

@@ -1,0 +1,61 @@
+"""All phases of the training, a few steps each, from scenes on disk to a model that answers."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+import cv2
+import numpy as np
+import pytest
+
+torch = pytest.importorskip('torch', reason='needs the extra [train]')
+pytest.importorskip('onnxscript', reason='needs the extra [export]')
+
+from unifiedmllm_ros.cli import main  # noqa: E402
+from unifiedmllm_ros.perception import Perceiver  # noqa: E402
+from unifiedmllm_ros.tabletop.lexicon import default_lexicon  # noqa: E402
+from unifiedmllm_ros.tabletop.symbolic import sample_scene  # noqa: E402
+from unifiedmllm_ros.training import pipeline  # noqa: E402
+
+
+def write_scenes(folder: Path, count: int) -> None:
+    """Made-up scenes with pictures in which every object is a coloured box."""
+    rng, random = np.random.default_rng(0), Random(0)
+    lines = []
+    for number in range(count):
+        made = sample_scene(random, default_lexicon(), 4)
+        image = rng.integers(0, 60, (240, 320, 3), dtype=np.uint8)
+        owners = np.zeros((240, 320), np.uint8)
+        for thing in made.objects:
+            x1, y1, x2, y2 = (np.array(thing.box) * (320, 240, 320, 240)).astype(int)
+            image[y1:y2, x1:x2] = rng.integers(60, 255, 3)
+            owners[y1:y2, x1:x2] = thing.index + 1
+        names = {'image': f'{number}.png', 'mask': f'{number}-mask.png'}
+        cv2.imwrite(str(folder / names['image']), image)
+        cv2.imwrite(str(folder / names['mask']), owners)
+        lines.append(json.dumps(replace(made, id=str(number), **names).to_json()) + '\n')
+    (folder / 'scenes.jsonl').write_text(''.join(lines))
+
+
+def test_phases_make_a_model_that_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, 'CORPUS_LINES', 2000)
+    data, work, out = (tmp_path / name for name in ('data', 'work', 'models'))
+    data.mkdir()
+    write_scenes(data, 16)
+    steps = ['--regions-steps', '2', '--read-steps', '2', '--mask-steps', '2']
+    arguments = ['train', 'tabletop-nano', '--data', str(data), '--work', str(work)]
+    assert main([*arguments, '--out', str(out), '--threads', '1', *steps]) == 0
+    perceiver = Perceiver.load(str(out / 'tabletop-nano'), threads=1)
+    perceiver.set_image(np.full((48, 64, 3), 90, np.uint8))
+    assert perceiver.ask('find the mug', execute=False).problems == ()
+    assert (out / 'mask-nano' / 'mask.onnx').stat().st_size > 100_000
+
+    again = tmp_path / 'again'
+    shop = pipeline.Workshop.open(again)
+    shop.begin_from(out / 'tabletop-nano')
+    first = pipeline.Workshop.open(work).model('read', 'regions').state_dict()
+    for name, tensor in shop.model('read', 'regions').state_dict().items():
+        torch.testing.assert_close(tensor, first[name], atol=1e-3, rtol=1e-3)
