@@ -47,6 +47,7 @@ from unifiedmllm_ros.training.tabletop_nano import (
 
 NANO = 'tabletop-nano'
 MASK = 'mask-nano'
+HARD_KINDS = ('relation', 'order', 'several', 'use', 'count', 'yesno', 'superlative')
 CORPUS_LINES = 60_000
 COPY_SCENES = 1000  # enough to fit the map from regions to their edges
 CACHE_CAPACITY = 40_000  # images; the files are sparse
@@ -103,7 +104,9 @@ class Workshop:
 
 def dialogues(scene: SceneRecord, rng: Random, count: int, lexicon: Lexicon) -> list[Dialogue]:
     """Pairs of a scene; one in six continues with further questions of the same dialogue."""
-    asked = questions(scene, rng, 'train', count=count, lexicon=lexicon)
+    # Half of the time only what is learnt last: what needs more than one thing to be looked at.
+    kinds = HARD_KINDS if rng.random() < 0.5 else None
+    asked = questions(scene, rng, 'train', kinds, count, lexicon)
     turns = [(q.text, q.answer_text) for q in asked]
     made: list[Dialogue] = []
     while turns:
