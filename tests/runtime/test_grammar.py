@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unifiedmllm_ros.model.processing import UnifiedMLLMProcessor
+from unifiedmllm_ros.model.processing import ProcessorConfig, UnifiedMLLMProcessor
 from unifiedmllm_ros.model.tokenizer import CHAT_TOKENS, build_tokenizer
 from unifiedmllm_ros.representation import (
     TASKS,
@@ -181,3 +181,23 @@ def test_tasks_that_the_tokenizer_lacks_are_not_offered() -> None:
     spec = TaskSpec('weigh', Argument.OPTIONAL, (1, 1), 'scales')
     grammar = Grammar(PROCESSOR, {'seg': TASKS['seg'], 'weigh': spec})
     assert [task.name for task in grammar.openers.values()] == ['seg']
+
+
+def test_a_model_that_lists_from_left_to_right_names_no_instance_twice() -> None:
+    config = ProcessorConfig(instance_gap=0.01)
+    grammar = Grammar(UnifiedMLLMProcessor(PROCESSOR.tokenizer, config), TASKS)
+    first = int(PROCESSOR.number_ids[0])
+
+    def leftmost(text: str) -> int:
+        state = grammar.start()
+        for token in PROCESSOR.encode_answer(text):
+            state = state.advance(token)
+        opened = state.advance(grammar.box_open) if state.allowed()[grammar.box_open] else state
+        opened = opened.advance(grammar.box[0])
+        return int(np.flatnonzero(opened.allowed())[0]) - first
+
+    box = '<box>[0.200, 0.100, 0.400, 0.300]</box>'
+    assert leftmost(f'<p>mug</p>{box}') == 210
+    assert leftmost(f'<p>mug</p>{box}<p>mug</p>') == 0
+    far = '<box>[0.995, 0.100, 0.998, 0.300]</box>'
+    assert leftmost(f'<p>mug</p>{far}') == 999

@@ -51,11 +51,15 @@ class ProcessorConfig:
     image_size: height and width in pixels of the resized image.
     visual_tokens: number of `<image>` positions that one image takes.
     tasks: names of the tasks that its answers may call; None for all that are registered.
+    instance_gap: it lists the instances of a phrase from left to right, and the left edge of each
+        is at least this share of the width further right than the one before; None for any order.
+        A model that has learnt this order cannot name one instance twice.
     """
 
     image_size: tuple[int, int] = (240, 320)
     visual_tokens: int = 300
     tasks: tuple[str, ...] | None = None
+    instance_gap: float | None = None
 
 
 class UnifiedMLLMProcessor:
@@ -256,11 +260,12 @@ def _read_config(file: Path) -> ProcessorConfig:
     try:
         fields = json.loads(text)
         height, width = fields['image_size']
-        tasks = fields.get('tasks')
+        tasks, gap = fields.get('tasks'), fields.get('instance_gap')
         return ProcessorConfig(
             (int(height), int(width)),
             int(fields['visual_tokens']),
             None if tasks is None else tuple(map(str, tasks)),
+            None if gap is None else float(gap),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise ModelFileError(

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unifiedmllm_ros.model.processing import UnifiedMLLMProcessor
-from unifiedmllm_ros.model.tokenizer import BOX_GLUE, ENTITIES, byte_level
+from unifiedmllm_ros.model.tokenizer import BOX_GLUE, ENTITIES, NUMBER_STEPS, byte_level
 from unifiedmllm_ros.representation import TASKS, Argument, TaskSpec
 from unifiedmllm_ros.runtime import utf8
 
@@ -67,6 +67,8 @@ class Grammar:
         self.box_close = box_close
         self.first_number = int(processor.number_ids[0])
         self.last_number = int(processor.number_ids[-1])
+        gap = processor.config.instance_gap
+        self.gap = None if gap is None else round(gap * NUMBER_STEPS)
         self._name_tasks(processor, tasks)
         self._spell_text(processor)
         self._masks: dict[tuple[object, ...], Mask] = {}
@@ -124,7 +126,8 @@ class GrammarState:
     text: bytes of the current phrase or argument.
     regions: regions that the open call has.
     position: index into the tokens of a box.
-    corners: the coordinates of the open box so far, in thousandths.
+    corners: the coordinates of the open box so far, or of the last one, in thousandths.
+    leftmost: where the open box may begin at the left, in thousandths.
     """
 
     grammar: Grammar
@@ -135,6 +138,7 @@ class GrammarState:
     regions: int = 0
     position: int = 0
     corners: tuple[int, ...] = ()
+    leftmost: int = 0
 
     @property
     def finished(self) -> bool:
@@ -184,7 +188,8 @@ class GrammarState:
         if token == grammar.phrase_close:
             return replace(self, place=Place.AFTER_PHRASE, text=b'')
         if token == grammar.box_open:
-            return replace(self, place=Place.BOX, position=0, corners=())
+            leftmost = self._next_leftmost()
+            return replace(self, place=Place.BOX, position=0, corners=(), leftmost=leftmost)
         if token in grammar.openers:
             call = grammar.openers[token]
             return GrammarState(grammar, Place.ARGUMENT, call=call)
@@ -208,11 +213,19 @@ class GrammarState:
         place = Place.AFTER_BOX
         return replace(self, place=place, position=0, corners=corners)
 
+    def _next_leftmost(self) -> int:
+        gap = self.grammar.gap
+        if gap is None or self.place is not Place.AFTER_BOX:
+            return 0
+        # At the right edge there is no room for a gap: one place stays open.
+        return min(self.corners[0] + gap, NUMBER_STEPS - 1)
+
     def _coordinates(self) -> Mask:
         grammar, given = self.grammar, len(self.corners)
         mask = np.zeros(grammar.vocab_size, np.bool_)
         if given < 2:
-            mask[grammar.first_number : grammar.last_number] = True
+            least = self.leftmost if given == 0 else 0
+            mask[grammar.first_number + least : grammar.last_number] = True
         else:
             lowest = grammar.first_number + self.corners[given - 2] + 1
             mask[lowest : grammar.last_number + 1] = True

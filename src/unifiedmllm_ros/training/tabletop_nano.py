@@ -21,6 +21,7 @@ IMAGE_SIZE = (240, 320)
 REGIONS = 16
 HIDDEN, HEADS = 256, 8
 EMBEDDING_SCALE = 0.04
+INSTANCE_GAP = 0.008
 TASKS = ('seg',)  # those that the training data holds
 
 
@@ -46,7 +47,9 @@ def word_rows(scene: SceneRecord, words: Sequence[str], lexicon: Lexicon) -> NDA
 
 def nano_processor(tokenizer) -> UnifiedMLLMProcessor:  # type: ignore[no-untyped-def]
     """The processor of the preset."""
-    return UnifiedMLLMProcessor(tokenizer, ProcessorConfig(IMAGE_SIZE, REGIONS, TASKS))
+    return UnifiedMLLMProcessor(
+        tokenizer, ProcessorConfig(IMAGE_SIZE, REGIONS, TASKS, INSTANCE_GAP)
+    )
 
 
 def nano_config(processor: UnifiedMLLMProcessor, words: Sequence[str]) -> UnifiedMLLMConfig:
