@@ -174,6 +174,7 @@ def summary(outcomes: list[Outcome]) -> dict[str, Any]:
         'kinds': {
             kind: {'questions': len(rows), 'acc50': _share(rows, 0.5), 'acc75': _share(rows, 0.75)}
             for kind, rows in sorted(kinds.items())
+            if rows
         },
     }
 

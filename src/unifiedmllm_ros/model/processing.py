@@ -52,8 +52,8 @@ class ProcessorConfig:
     visual_tokens: number of `<image>` positions that one image takes.
     tasks: names of the tasks that its answers may call; None for all that are registered.
     instance_gap: it lists the instances of a phrase from left to right, and the left edge of each
-        is at least this share of the width further right than the one before; None for any order.
-        A model that has learnt this order cannot name one instance twice.
+        is further right than that of the one before by at least this share of the latter's width,
+        so that it cannot name one instance twice; None for any order.
     """
 
     image_size: tuple[int, int] = (240, 320)

@@ -67,8 +67,7 @@ class Grammar:
         self.box_close = box_close
         self.first_number = int(processor.number_ids[0])
         self.last_number = int(processor.number_ids[-1])
-        gap = processor.config.instance_gap
-        self.gap = None if gap is None else round(gap * NUMBER_STEPS)
+        self.gap = processor.config.instance_gap
         self._name_tasks(processor, tasks)
         self._spell_text(processor)
         self._masks: dict[tuple[object, ...], Mask] = {}
@@ -217,8 +216,9 @@ class GrammarState:
         gap = self.grammar.gap
         if gap is None or self.place is not Place.AFTER_BOX:
             return 0
-        # At the right edge there is no room for a gap: one place stays open.
-        return min(self.corners[0] + gap, NUMBER_STEPS - 1)
+        left, _, right, _ = self.corners
+        # At the right edge there may be no room for a gap: one place stays open.
+        return min(left + max(1, round(gap * (right - left))), NUMBER_STEPS - 1)
 
     def _coordinates(self) -> Mask:
         grammar, given = self.grammar, len(self.corners)

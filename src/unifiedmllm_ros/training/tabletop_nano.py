@@ -21,7 +21,7 @@ IMAGE_SIZE = (240, 320)
 REGIONS = 16
 HIDDEN, HEADS = 256, 8
 EMBEDDING_SCALE = 0.04
-INSTANCE_GAP = 0.008
+INSTANCE_GAP = 0.2
 TASKS = ('seg',)  # those that the training data holds
 
 
