@@ -42,7 +42,8 @@ def quality() -> str:
         ('answers that parse', _share(test['parses']), '1'),
         ('question to masks, 640x480, p50 / p99', f'{total["p50"]:.0f} / {total["p99"]:.0f} ms',
          '250 / 500 ms'),
-        ('against `generate()` of transformers', f'{eager["speedup_p50"]:.1f} times faster', '4 times'),
+        ('against `generate()` of transformers', f'{eager["speedup_p50"]:.1f} times faster',
+         '4 times'),
         ('node overhead, raw / compressed, p50',
          f'{overhead["raw"]["total_ms"]["p50"]:.1f} / '
          f'{overhead["compressed"]["total_ms"]["p50"]:.1f} ms', '4 / 8 ms'),

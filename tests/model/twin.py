@@ -23,13 +23,13 @@ def twin_processor() -> UnifiedMLLMProcessor:
 
 
 def twin_config(
-    processor: UnifiedMLLMProcessor, hidden: int = 32, heads: int = 4
+    processor: UnifiedMLLMProcessor, hidden: int = 32, heads: int = 4, layers: int = 2
 ) -> UnifiedMLLMConfig:
     text = LlamaConfig(
         vocab_size=processor.vocab_size,
         hidden_size=hidden,
         intermediate_size=48,
-        num_hidden_layers=2,
+        num_hidden_layers=layers,
         num_attention_heads=heads,
         num_key_value_heads=heads,
         max_position_embeddings=512,
@@ -51,9 +51,9 @@ def twin_config(
 
 
 def twin_model(
-    processor: UnifiedMLLMProcessor, hidden: int = 32, heads: int = 4
+    processor: UnifiedMLLMProcessor, hidden: int = 32, heads: int = 4, layers: int = 2
 ) -> UnifiedMLLMForConditionalGeneration:
     torch.manual_seed(0)
-    model = UnifiedMLLMForConditionalGeneration(twin_config(processor, hidden, heads))
+    model = UnifiedMLLMForConditionalGeneration(twin_config(processor, hidden, heads, layers))
     model.initialise_numbers()
     return model.eval()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from unifiedmllm_ros.nodes.interface import (
 )
 from unifiedmllm_ros.nodes.tabletop_camera_node import TabletopCameraNode
 
+DIAGNOSTICS = 'diagnostic_msgs/msg/DiagnosticArray'
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = {
     'README.md': {'topics', 'actions', 'parameters'},
@@ -66,9 +68,15 @@ def test_the_tables_list_what_perception_node_offers(graph: Graph) -> None:
         graph.set(input=image_input)
         node = graph.node
         of = (node.get_name(), node.get_namespace())
-        heard = own(node.get_subscriber_names_and_types_by_node(*of), node.get_name())
-        told = own(node.get_publisher_names_and_types_by_node(*of), node.get_name())
-        found |= {(*pair, 'in') for pair in heard} | {(*pair, 'out') for pair in told}
+        # The graph is told by discovery, a moment after a publisher is made.
+        deadline = time.monotonic() + 10
+        while True:
+            heard = own(node.get_subscriber_names_and_types_by_node(*of), node.get_name())
+            told = own(node.get_publisher_names_and_types_by_node(*of), node.get_name())
+            found |= {(*pair, 'in') for pair in heard} | {(*pair, 'out') for pair in told}
+            if ('/diagnostics', DIAGNOSTICS, 'out') in found or time.monotonic() > deadline:
+                break
+            time.sleep(0.02)
     assert found == wanted
     assert graph.asking.wait_for_server(5)
     assert [action.name for action in PERCEPTION_ACTIONS] == ['ask']

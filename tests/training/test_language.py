@@ -17,6 +17,7 @@ from unifiedmllm_ros.model.regions import Regions  # noqa: E402
 from unifiedmllm_ros.training.answers import IGNORED, AnswerCollator, Dialogue  # noqa: E402
 from unifiedmllm_ros.training.language import (  # noqa: E402
     EDGE_HEADS,
+    REFER_LAYER,
     LanguageRecipe,
     attention_logits,
     edge_targets,
@@ -39,7 +40,7 @@ def test_pointer_wants_the_region_under_the_box() -> None:
 
 
 def test_taught_heads_are_the_ones_that_attend() -> None:
-    model = twin_model(PROCESSOR, 256, 8)
+    model = twin_model(PROCESSOR, 256, 8, 4)
     batch, regions = fixed_batch(2, np.random.default_rng(0))
     model.language_model.set_attn_implementation('eager')
     with torch.no_grad():
@@ -91,7 +92,7 @@ def test_prepared_heads_read_the_edges() -> None:
         torch.full((200, 5), 0.5), corners, words, torch.zeros(200, 5, 3), torch.zeros(200, 5, 16)
     )
     prepare_copying(model, regions)
-    block = model.language_model.model.layers[0]
+    block = model.language_model.model.layers[REFER_LAYER]
     with torch.no_grad():
         features = model.image_tower.project(regions, model.word_embeddings())
         values = block.self_attn.v_proj(block.input_layernorm(features)).flatten(0, 1)
@@ -103,7 +104,7 @@ def test_prepared_heads_read_the_edges() -> None:
 
 
 def test_words_find_the_regions_they_name() -> None:
-    model = twin_model(PROCESSOR, 256, 8)
+    model = twin_model(PROCESSOR, 256, 8, 4)
     batch, regions = fixed_batch(1, np.random.default_rng(0))
     rows, target = matching_regions(batch.ids, model.word_ids, regions)
     tokens = batch.ids.flatten()[rows].tolist()
@@ -138,7 +139,7 @@ def fixed_batch(size: int, rng: np.random.Generator):
 
 
 def test_a_few_steps_lower_the_loss_and_leave_a_checkpoint(tmp_path: Path) -> None:
-    model = twin_model(PROCESSOR, 256, 8)
+    model = twin_model(PROCESSOR, 256, 8, 4)
     recipe = LanguageRecipe(steps=100, batch=2, learning_rate=5e-3, warmup=5, save_every=100)
     train_language(model, fixed_batch, recipe, tmp_path, 'run')
     lines = [json.loads(line) for line in (tmp_path / 'run.jsonl').read_text().splitlines()]
@@ -148,7 +149,7 @@ def test_a_few_steps_lower_the_loss_and_leave_a_checkpoint(tmp_path: Path) -> No
 
 
 def test_a_loss_that_is_no_number_stops_with_the_batch_saved(tmp_path: Path) -> None:
-    model = twin_model(PROCESSOR, 256, 8)
+    model = twin_model(PROCESSOR, 256, 8, 4)
 
     def broken(size: int, rng: np.random.Generator):
         batch, regions = fixed_batch(size, rng)
