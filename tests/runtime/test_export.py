@@ -88,3 +88,10 @@ def test_mask_network_runs_any_number_of_crops(tmp_path: Path) -> None:
         with torch.no_grad():
             expected = network(torch.from_numpy(crops)).numpy()
         np.testing.assert_allclose(logits, expected, atol=1e-3)
+
+
+def test_graphs_name_no_path_of_the_machine_that_exported(folder: Path) -> None:
+    for file in folder.glob('*.onnx'):
+        content = file.read_bytes()
+        assert b'site-packages' not in content
+        assert str(Path(__file__).parents[2]).encode() not in content

@@ -160,7 +160,24 @@ def export_graph(
     if program is None:
         raise RuntimeError(f'{file.name}: the exporter returned no program')
     program.save(str(file), external_data=False)
+    strip_traces(file)
     return file
+
+
+def strip_traces(file: Path) -> None:
+    """Drop the exporter's stack traces: they hold the paths of the machine that exported."""
+    import onnx
+
+    model = onnx.load(file)
+    for graph in (model.graph, *model.functions):
+        for part in (*graph.node, *graph.value_info):
+            del part.metadata_props[:]
+            part.doc_string = ''
+    for part in (model, model.graph, *model.graph.input, *model.graph.output):
+        del part.metadata_props[:]
+    for tensor in model.graph.initializer:
+        del tensor.metadata_props[:]
+    onnx.save(model, file)
 
 
 def store_half(file: Path) -> None:
