@@ -69,7 +69,7 @@ def published_smart_resize():
     """The function out of transformers' file, which itself needs torchvision to be imported."""
     spec = importlib.util.find_spec('transformers')
     if spec is None or spec.origin is None:
-        pytest.skip('transformers is not installed')
+        pytest.skip('needs the extra [train]: transformers is not installed')
     path = Path(spec.origin).parent / 'models/qwen2_vl/image_processing_qwen2_vl.py'
     tree = ast.parse(path.read_text(encoding='utf-8'))
     body = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == 'smart_resize']

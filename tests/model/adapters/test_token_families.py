@@ -147,7 +147,9 @@ def test_kosmos_example_of_its_documentation():
 
 
 def test_kosmos_corners_are_those_of_transformers():
-    module = pytest.importorskip('transformers.models.kosmos2.processing_kosmos2')
+    module = pytest.importorskip(
+        'transformers.models.kosmos2.processing_kosmos2', reason='needs the extra [train]'
+    )
     for first in range(0, 1024, 37):
         for last in range(first, 1024, 41):
             assert corners(first, last) == pytest.approx(
