@@ -27,6 +27,7 @@ from unifiedmllm_ros.msg import Response
 from unifiedmllm_ros.nodes.perception_node import PerceiverFactory, PerceptionNode
 
 SECONDS = 30.0
+RESEND = 2.0
 TOPICS = {
     'response': Response,
     'detections': Detection2DArray,
@@ -116,6 +117,24 @@ class Graph:
         response = self.result(client.call_async(request))
         self.client.destroy_client(client)
         return response
+
+    def inquire(self, kind: Any, name: str, request: Any) -> Any:
+        """A request that changes nothing, to a node of another process, sent until it is answered.
+
+        A server may be seen before it has seen the client's reply reader; that reply is lost.
+        """
+        client = self.client.create_client(kind, name)
+        assert client.wait_for_service(SECONDS)
+        answered = threading.Event()
+        for _ in range(int(SECONDS / RESEND)):
+            future = client.call_async(request)
+            future.add_done_callback(lambda _: answered.set())
+            if answered.wait(RESEND):
+                break
+            client.remove_pending_request(future)
+        assert answered.is_set(), 'no answer in time'
+        self.client.destroy_client(client)
+        return future.result()
 
     def result(self, future: Any) -> Any:
         done = threading.Event()

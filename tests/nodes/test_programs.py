@@ -41,7 +41,7 @@ def end(program: subprocess.Popen[str]) -> str:
 def test_perception_node_starts_serves_and_ends(graph: Graph) -> None:
     program = start('perception_node', 'model:=no-such-model', 'autostart:=true')
     try:
-        state = graph.call(GetState, '/program/perception_node/get_state', GetState.Request())
+        state = graph.inquire(GetState, '/program/perception_node/get_state', GetState.Request())
         assert state.current_state.label == 'unconfigured'
     finally:
         told = end(program)
