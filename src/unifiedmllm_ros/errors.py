@@ -109,3 +109,21 @@ class ExpertNotInstalledError(ExpertError):
     """The expert bound to a task, or its weights, is not on this machine."""
 
     code = 'expert_not_installed'
+
+
+class OutOfMemoryError(ExpertError):
+    """It does not fit, even after everything else was unloaded."""
+
+    code = 'out_of_memory'
+
+
+class VideoError(UnifiedMLLMError, ValueError):
+    """A video that cannot be opened, has no frame, or holds one that cannot be read."""
+
+    code = 'invalid_video'
+
+
+class WriteError(UnifiedMLLMError):
+    """A result that could not be saved, for example on a full disk."""
+
+    code = 'result_not_written'

@@ -19,6 +19,8 @@ _CODES = {
     'unknown_task': ErrorCode.UNKNOWN_TASK,
     'expert_not_installed': ErrorCode.EXPERT_NOT_INSTALLED,
     'out_of_memory': ErrorCode.OUT_OF_MEMORY,
+    'invalid_video': ErrorCode.INVALID_VIDEO,
+    'result_not_written': ErrorCode.RESULT_NOT_WRITTEN,
     'cancelled': ErrorCode.CANCELLED,
     'not_active': ErrorCode.NOT_ACTIVE,
     'busy': ErrorCode.BUSY,

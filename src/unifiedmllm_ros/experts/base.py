@@ -50,6 +50,7 @@ class Request:
     boxes: the same in pixels of `image`, one for each instance, in the regions' order.
     seed: of everything random. parameters: override the expert's defaults for this request.
     frames: of a video, those that follow `image`, its first, in the same form and size.
+    rate: frames per second of that video, 0 where it is not known.
     """
 
     task: str
@@ -60,14 +61,19 @@ class Request:
     seed: int = 0
     parameters: Mapping[str, Any] = field(default_factory=dict)
     frames: Sequence[NDArray[np.uint8]] = ()
+    rate: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Progress:
-    """How far a request is: what is being done, and the share done, in [0, 1], never falling."""
+    """How far a request is: what is being done, and the share done, in [0, 1], never falling.
+
+    preview: what there is so far, (height, width, 3) uint8 RGB, where an expert shows it.
+    """
 
     phase: str
     fraction: float
+    preview: NDArray[np.uint8] | None = None
 
 
 OnProgress = Callable[[Progress], None]
@@ -84,6 +90,10 @@ class Provenance:
     expert: its name in the registry; backend: what ran, 'classical' where nothing was learnt.
     weights: file name and SHA-256 of the weights, '' where there are none.
     parameters: those in effect; duration_ms: wall time of the run.
+    device, dtype: where and in what numbers it ran ('cpu', 'float32'); with the seed they decide
+    the result.
+    notices: what the reader should know, one sentence each: a classical stand-in, boxes or words
+    that were left out, an image that a safety checker blacked out.
     """
 
     expert: str
@@ -92,6 +102,9 @@ class Provenance:
     seed: int
     parameters: Mapping[str, Any]
     duration_ms: float
+    device: str = 'cpu'
+    dtype: str = ''
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,6 +136,22 @@ class ImageResult(Result):
     """Edited or made images, each (height, width, 3) uint8 RGB."""
 
     images: tuple[NDArray[np.uint8], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class VideoResult(Result):
+    """An edited or made video: frames (height, width, 3) uint8 RGB, rate in frames per second."""
+
+    frames: tuple[NDArray[np.uint8], ...]
+    rate: float
+
+
+@dataclass(frozen=True, eq=False)
+class AudioResult(Result):
+    """A sound: samples (n,) float32 in [-1, 1], rate in samples per second."""
+
+    samples: NDArray[np.float32]
+    rate: int
 
 
 @runtime_checkable
