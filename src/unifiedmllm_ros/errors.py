@@ -43,6 +43,12 @@ class InstructionError(UnifiedMLLMError, ValueError):
     code = 'invalid_instruction'
 
 
+class RequestError(UnifiedMLLMError, ValueError):
+    """A parameter, seed or input of a request that is missing, unknown or out of its range."""
+
+    code = 'invalid_request'
+
+
 class ModelFileError(UnifiedMLLMError):
     """A model file that is missing, damaged or of another version."""
 

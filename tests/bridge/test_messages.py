@@ -22,7 +22,8 @@ from unifiedmllm_ros.bridge.diagnostics import diagnostics_message
 from unifiedmllm_ros.bridge.error_codes import error_code, error_message
 from unifiedmllm_ros.bridge.image import array_to_image, depth_to_metres, image_to_rgb, rgb_to_jpeg
 from unifiedmllm_ros.bridge.masks import masks_message
-from unifiedmllm_ros.bridge.response import encodable, error_response
+from unifiedmllm_ros.bridge.response import error_response
+from unifiedmllm_ros.bridge.text import encodable
 from unifiedmllm_ros.masks import Mask
 from unifiedmllm_ros.model.protocol import ModelInfo
 from unifiedmllm_ros.nodes import frame

@@ -7,7 +7,7 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
-from unifiedmllm_ros.bridge.response import encodable
+from unifiedmllm_ros.bridge.text import encodable
 
 LEVELS = {
     'ok': DiagnosticStatus.OK,

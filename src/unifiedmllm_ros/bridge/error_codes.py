@@ -11,6 +11,7 @@ _CODES = {
     'missing_image': ErrorCode.NO_IMAGE,
     'invalid_instruction': ErrorCode.INVALID_INSTRUCTION,
     'invalid_representation': ErrorCode.INVALID_REQUEST,
+    'invalid_request': ErrorCode.INVALID_REQUEST,
     'missing_region': ErrorCode.INVALID_REQUEST,
     'missing_argument': ErrorCode.INVALID_REQUEST,
     'model_file': ErrorCode.MODEL_FILE,

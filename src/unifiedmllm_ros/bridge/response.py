@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from unifiedmllm_ros import msg
-from unifiedmllm_ros.bridge.detections import confidence
 from unifiedmllm_ros.bridge.error_codes import error_code, error_message
-from unifiedmllm_ros.representation import Box, Problem, Region, Response, TaskCall
+from unifiedmllm_ros.bridge.task_call import region_message, task_call_message
+from unifiedmllm_ros.bridge.text import encodable
+from unifiedmllm_ros.representation import Problem, Response
 
 
 def response_message(
@@ -38,8 +39,8 @@ def response_message(
         instruction=instruction,
         text=response.text.strip(),
         raw=raw,
-        regions=[_region(region) for region in response.regions],
-        calls=[_call(call) for call in response.calls],
+        regions=[region_message(region) for region in response.regions],
+        calls=[task_call_message(call) for call in response.calls],
         problems=[_problem(problem) for problem in problems],
         stages=stage_messages(stages or {}),
         model=model,
@@ -60,25 +61,6 @@ def error_response(header: Any, instruction: str, error: BaseException) -> msg.R
 def stage_messages(stages: Mapping[str, float]) -> list[msg.StageTime]:
     """Make the StageTime messages of {stage: milliseconds}, in order."""
     return [msg.StageTime(stage=name, milliseconds=float(ms)) for name, ms in stages.items()]
-
-
-def encodable(text: str, limit: int = 4000) -> str:
-    """Return `text` as a ROS string can carry it: UTF-8 without NUL, at most `limit` characters."""
-    clean = text.encode('utf-8', 'replace').decode('utf-8').replace('\0', '')
-    return clean if len(clean) <= limit else clean[: limit - 1] + '…'
-
-
-def _region(region: Region) -> msg.Region:
-    return msg.Region(phrase=region.phrase, boxes=[_box(box) for box in region.boxes])
-
-
-def _box(box: Box) -> msg.Box:
-    return msg.Box(x1=box.x1, y1=box.y1, x2=box.x2, y2=box.y2, confidence=confidence(box))
-
-
-def _call(call: TaskCall) -> msg.TaskCall:
-    regions = [_region(region) for region in call.regions]
-    return msg.TaskCall(task=call.task, argument=call.argument, regions=regions)
 
 
 def _problem(problem: Problem) -> msg.Problem:

@@ -12,7 +12,8 @@ from rclpy.action import ActionServer, CancelResponse, GoalResponse
 
 from unifiedmllm_ros.action import Ask
 from unifiedmllm_ros.bridge.error_codes import error_code, error_message
-from unifiedmllm_ros.bridge.response import encodable, error_response
+from unifiedmllm_ros.bridge.response import error_response
+from unifiedmllm_ros.bridge.text import encodable
 from unifiedmllm_ros.errors import Cancelled
 from unifiedmllm_ros.nodes.frame import BusyError, Frame
 from unifiedmllm_ros.nodes.inquiry import Inquiry
