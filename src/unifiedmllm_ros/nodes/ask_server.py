@@ -8,13 +8,12 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
-from rclpy.action import ActionServer, CancelResponse, GoalResponse
-
 from unifiedmllm_ros.action import Ask
 from unifiedmllm_ros.bridge.error_codes import error_code, error_message
 from unifiedmllm_ros.bridge.response import error_response
 from unifiedmllm_ros.bridge.text import encodable
 from unifiedmllm_ros.errors import Cancelled
+from unifiedmllm_ros.nodes.deferred import DeferredActionServer
 from unifiedmllm_ros.nodes.frame import BusyError, Frame
 from unifiedmllm_ros.nodes.inquiry import Inquiry
 from unifiedmllm_ros.nodes.worker import Worker
@@ -22,17 +21,6 @@ from unifiedmllm_ros.nodes.worker import Worker
 OnText = Callable[[str], None]
 Answering = Callable[[Any, OnText, Callable[[], bool]], Inquiry]
 """(goal request, on_text, cancel) -> answer; runs in the worker's thread."""
-
-
-class _DeferredActionServer(ActionServer):
-    """`goal.execute()` only marks a goal as executing.
-
-    `notify_execute()` with a callback then ends it.
-    """
-
-    def notify_execute(self, goal_handle: Any, execute_callback: Any) -> None:
-        if execute_callback is not None:
-            super().notify_execute(goal_handle, execute_callback)
 
 
 class AskServer:
@@ -58,15 +46,7 @@ class AskServer:
         self._answering = answering
         self._most_pending = most_pending
         self._report = report
-        self._server = _DeferredActionServer(
-            node,
-            Ask,
-            'ask',
-            execute_callback=_unused,
-            goal_callback=lambda request: GoalResponse.ACCEPT,
-            cancel_callback=lambda goal: CancelResponse.ACCEPT,
-            handle_accepted_callback=self._accepted,
-        )
+        self._server = DeferredActionServer(node, Ask, 'ask', self._accepted)
 
     def destroy(self) -> None:
         """Take the action back."""
@@ -75,7 +55,7 @@ class AskServer:
     def _accepted(self, goal: Any) -> None:
         most = self._most_pending()
         if self._worker.pending >= most:
-            goal.execute()
+            self._server.begin(goal)
             self._fail(
                 goal, BusyError(f'{most} questions are waiting already (max_pending_questions)')
             )
@@ -84,7 +64,7 @@ class AskServer:
         job.add_done_callback(self._observe)
 
     def _work(self, goal: Any, accepted: float) -> None:
-        goal.execute()
+        self._server.begin(goal)
         try:
             if goal.is_cancel_requested:
                 raise Cancelled('the question was cancelled while it waited')
@@ -95,7 +75,7 @@ class AskServer:
         except Exception as error:
             self._fail(goal, error)
             return
-        self._end(goal, goal.succeed, result)
+        self._server.conclude(goal, goal.succeed, result)
 
     def _observe(self, job: Future[None]) -> None:
         if not job.cancelled() and (defect := job.exception()) is not None:
@@ -113,14 +93,7 @@ class AskServer:
             error_code=error_code(error),
             error_msg=encodable(error_message(error)),
         )
-        self._end(goal, goal.canceled if cancelled else goal.abort, result)
-
-    def _end(self, goal: Any, conclude: Callable[[], None], result: Any) -> None:
-        def finish(_: Any) -> Any:
-            conclude()
-            return result
-
-        self._server.notify_execute(goal, finish)
+        self._server.conclude(goal, goal.canceled if cancelled else goal.abort, result)
 
 
 class _Feedback:
@@ -147,7 +120,3 @@ def _result(inquiry: Inquiry) -> Any:
         error_code=messages.response.error_code,
         error_msg=messages.response.error_msg,
     )
-
-
-def _unused(goal: Any) -> Any:
-    raise AssertionError('goals are ended through notify_execute')
