@@ -100,12 +100,22 @@ class EfficientNetLite0(nn.Module):
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Args: image: (B, 3, H, W), RGB in [0, 1]; H and W multiples of 32 keep cells aligned."""
+        return self.tail(self.front(image))
+
+    def front(self, image: Tensor) -> Tensor:
+        """The map of stride 8 of an image."""
         # The published networks were trained on (x - 127) / 128 of 8-bit images.
         x = (image * 255.0 - 127.0) / 128.0
         x = functional.relu6(self._bn0(self._conv_stem(x)))
-        maps = []
-        for index, block in enumerate(self._blocks):
+        for block in self._blocks[: self.pyramid[0] + 1]:
             x = block(x)
+        return x
+
+    def tail(self, fine: Tensor) -> list[Tensor]:
+        """The pyramid of strides 8, 16 and 32 over the map of stride 8."""
+        maps, x = [fine], fine
+        for index in range(self.pyramid[0] + 1, len(self._blocks)):
+            x = self._blocks[index](x)
             if index in self.pyramid:
                 maps.append(x)
         return maps

@@ -1,6 +1,6 @@
 """The phases that make `tabletop-nano`, each resumable, all in one work folder.
 
-regions     train the dense head on cached backbone features
+regions     train the dense head and the backbone's tail on cached features
 read        find the regions of every training image; teach the language model to read them
 mask        train the mask network
 export      write models/tabletop-nano and models/mask-nano
@@ -29,10 +29,10 @@ from unifiedmllm_ros.tabletop.questions import corpus, questions
 from unifiedmllm_ros.tabletop.record import SceneRecord, read_scenes
 from unifiedmllm_ros.tabletop.symbolic import sample_scene
 from unifiedmllm_ros.training.answers import AnswerCollator, Batch, Dialogue
+from unifiedmllm_ros.training.front_cache import FrontCache
 from unifiedmllm_ros.training.imagined import imagine_regions
 from unifiedmllm_ros.training.language import LanguageRecipe, prepare_copying, train_language
 from unifiedmllm_ros.training.mask_network import MaskRecipe, crop_bank, train_mask_network
-from unifiedmllm_ros.training.pyramid_cache import PyramidCache
 from unifiedmllm_ros.training.region_head import (
     RegionHeadRecipe,
     find_regions,
@@ -94,11 +94,10 @@ class Workshop:
 
     def cache(
         self, data: Path, scenes: list[SceneRecord], backbone: EfficientNetLite0
-    ) -> PyramidCache:
-        """Backbone features of a data folder's scenes, computed where they are missing."""
-        path = self.folder / f'features-{data.name}'
-        cache = PyramidCache.open(path, IMAGE_SIZE, CACHE_CAPACITY)
-        cache.extend(data, scenes, backbone.eval(), path)
+    ) -> FrontCache:
+        """The front's features of a data folder's scenes, computed where they are missing."""
+        cache = FrontCache.open(self.folder / f'features-{data.name}', IMAGE_SIZE, CACHE_CAPACITY)
+        cache.extend(data, scenes, backbone.eval())
         return cache
 
 
@@ -131,9 +130,12 @@ def train_regions(
     encoder = model.image_tower.encoder
     words = [word_rows(s, encoder.config.words, shop.lexicon) for s in scenes]
     cache = shop.cache(data, scenes, encoder.backbone)
-    train_region_head(encoder, cache, scenes, words, recipe, shop.folder / 'regions.jsonl')
-    state = {f'image_tower.encoder.{k}': v for k, v in encoder.state_dict().items()}
-    torch.save({'model': state}, shop.folder / 'regions.pt')
+
+    def save() -> None:
+        state = {f'image_tower.encoder.{k}': v for k, v in encoder.state_dict().items()}
+        torch.save({'model': state}, shop.folder / 'regions.pt')
+
+    train_region_head(encoder, cache, scenes, words, recipe, shop.folder / 'regions.jsonl', save)
 
 
 def find_all(shop: Workshop, data: Path, scenes: list[SceneRecord]) -> Regions:

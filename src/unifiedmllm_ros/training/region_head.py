@@ -1,37 +1,40 @@
-"""Train the dense head of the region encoder on cached backbone features."""
+"""Train the dense head of the region encoder, and the backbone's tail, on cached features."""
 
 from __future__ import annotations
 
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
+from unifiedmllm_ros.model.efficientnet import EfficientNetLite0
 from unifiedmllm_ros.model.regions import DenseMaps, Regions, RegionVisionModel
 from unifiedmllm_ros.tabletop.record import SceneRecord
-from unifiedmllm_ros.training.pyramid_cache import PyramidCache
+from unifiedmllm_ros.training.front_cache import FrontCache
 from unifiedmllm_ros.training.region_targets import DenseTargets, dense_targets
 
 
 @dataclass(frozen=True)
 class RegionHeadRecipe:
-    """Steps, batch size and learning rate of one run."""
+    """Steps, batch size and learning rates of one run; the backbone's tail has its own."""
 
     steps: int = 6000
     batch: int = 16
     learning_rate: float = 1.5e-3
+    tail_learning_rate: float = 4e-4
     weight_decay: float = 0.02
     warmup: int = 100
     seed: int = 0
+    save_every: int = 500
 
 
 def focal_loss(logits: Tensor, heat: Tensor, ignore: Tensor) -> Tensor:
@@ -83,15 +86,22 @@ def dense_loss(maps: DenseMaps, targets: DenseTargets) -> dict[str, Tensor]:
     }
 
 
-def augment(features: list[Tensor], generator: torch.Generator) -> list[Tensor]:
+def augment(features: Tensor, generator: torch.Generator) -> Tensor:
     """Channel dropout and noise on the cached maps; pixels cannot be augmented any more."""
-    out = []
-    for level in features:
-        shape = (level.shape[0], level.shape[1], 1, 1)
-        keep = torch.rand(shape, generator=generator) > 0.05
-        gain = 1 + 0.1 * torch.randn(shape, generator=generator)
-        out.append(level * keep * gain)
-    return out
+    shape = (features.shape[0], features.shape[1], 1, 1)
+    keep = torch.rand(shape, generator=generator) > 0.05
+    gain = 1 + 0.1 * torch.randn(shape, generator=generator)
+    return features * keep * gain
+
+
+def tail_parameters(backbone: EfficientNetLite0) -> list[nn.Parameter]:
+    """What learns in the backbone: the tail's pointwise weights and normalisation scales.
+
+    Its depthwise filters stay: their gradients alone would take twice the time of all the rest
+    on a CPU.
+    """
+    tail = backbone._blocks[backbone.pyramid[0] + 1 :]
+    return [p for name, p in tail.named_parameters() if '_depthwise_conv' not in name]
 
 
 def batches(
@@ -106,38 +116,51 @@ def batches(
 
 def train_region_head(
     model: RegionVisionModel,
-    cache: PyramidCache,
+    cache: FrontCache,
     scenes: list[SceneRecord],
     words: list[NDArray[np.float32]],
     recipe: RegionHeadRecipe,
     log: Path,
+    save: Callable[[], None],
 ) -> None:
-    """Train `model.head` in place; one JSON line of losses every 50 steps goes to `log`."""
+    """Train the head and the tail in place.
+
+    Every 50 steps a JSON line of losses goes to `log`; every `save_every` steps, and at the end,
+    `save` is called.
+    """
     rng = np.random.default_rng(recipe.seed)
     generator = torch.Generator().manual_seed(recipe.seed)
     head = model.head.train().to(memory_format=torch.channels_last)
+    # The tail keeps the statistics of ImageNet; only its scales follow.
+    backbone = model.backbone.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    tail = tail_parameters(backbone)
+    parameters = [*head.parameters(), *tail]
+    for parameter in tail:
+        parameter.requires_grad_(True)
+    groups = [
+        {'params': list(head.parameters()), 'peak': recipe.learning_rate},
+        {'params': tail, 'peak': recipe.tail_learning_rate},
+    ]
     optimizer = torch.optim.AdamW(
-        head.parameters(), recipe.learning_rate, (0.9, 0.99), weight_decay=recipe.weight_decay
+        groups, recipe.learning_rate, (0.9, 0.99), weight_decay=recipe.weight_decay
     )
-    shape = cache.maps[0].shape[2:]
+    shape = cache.maps.shape[2:]
     started, recent = time.monotonic(), []
     indices = batches(len(scenes), recipe, rng)
     for step in tqdm(range(recipe.steps), desc='region head', mininterval=10):
         chosen = next(indices)
         targets = dense_targets([scenes[i] for i in chosen], [words[i] for i in chosen], shape)
-        features = [
-            level.contiguous(memory_format=torch.channels_last)
-            for level in augment(cache.batch(chosen), generator)
-        ]
+        features = augment(cache.batch(chosen), generator)
+        features = features.contiguous(memory_format=torch.channels_last)
         for group in optimizer.param_groups:
-            group['lr'] = recipe.learning_rate * schedule(step, recipe.steps, recipe.warmup)
+            group['lr'] = group['peak'] * schedule(step, recipe.steps, recipe.warmup)
         with torch.autocast('cpu', torch.bfloat16):
-            maps = head(features)
+            maps = head(backbone.tail(features))
         losses = dense_loss(maps, targets)
         loss = torch.stack(list(losses.values())).sum()
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(head.parameters(), 5.0)
+        torch.nn.utils.clip_grad_norm_(parameters, 5.0)
         optimizer.step()
         recent.append({name: float(value.detach()) for name, value in losses.items()})
         if (step + 1) % 50 == 0:
@@ -146,6 +169,8 @@ def train_region_head(
             with log.open('a') as file:
                 file.write(json.dumps(line) + '\n')
             recent = []
+        if (step + 1) % recipe.save_every == 0 or step + 1 == recipe.steps:
+            save()
 
 
 def schedule(step: int, steps: int, warmup: int) -> float:
@@ -156,10 +181,10 @@ def schedule(step: int, steps: int, warmup: int) -> float:
 
 
 @torch.inference_mode()
-def find_regions(model: RegionVisionModel, features: list[Tensor]) -> Regions:
-    """Regions of cached features, in float32."""
-    model.head.eval()
-    return model.select(model.head(features))
+def find_regions(model: RegionVisionModel, features: Tensor) -> Regions:
+    """Regions of cached features (B, C, h, w), in float32."""
+    model.eval()
+    return model.select(model.head(model.backbone.tail(features)))
 
 
 def recall(regions: Regions, scenes: list[SceneRecord], words: list[NDArray[np.float32]]) -> dict:
