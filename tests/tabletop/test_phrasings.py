@@ -8,9 +8,21 @@ from random import Random
 import pytest
 
 from unifiedmllm_ros.tabletop.lexicon import default_lexicon
-from unifiedmllm_ros.tabletop.phrasings import REQUESTS, Bank, banks
+from unifiedmllm_ros.tabletop.phrasings import REQUESTS, Bank
+from unifiedmllm_ros.tabletop.phrasings import banks as looking_banks
 from unifiedmllm_ros.tabletop.questions import questions
 from unifiedmllm_ros.tabletop.symbolic import sample_scene
+from unifiedmllm_ros.tabletop.task_phrasings import PLACES, TASK_REQUESTS
+
+ALL_REQUESTS = {**REQUESTS, **TASK_REQUESTS}
+TALK = ('hello', 'bye', 'thanks', 'praise', 'fine', 'who', 'skills', 'refuse', 'unknown')
+
+SLOTS = {'x', 'xs', 'n', 'ns', 'a', 'y', 'b', 'c', 'rel', 'colour', 'some', 'use', 'new', 'e', 'p'}
+
+
+def banks() -> dict[str, Bank]:
+    return {**looking_banks(), **TASK_REQUESTS, **{f'place {k}': b for k, b in PLACES.items()}}
+
 
 MAIN_REQUESTS = ('one_ground', 'one_seg', 'all_ground', 'all_seg', 'count', 'exists')
 
@@ -31,8 +43,8 @@ def test_held_out_templates_are_disjoint(bank: Bank) -> None:
 
 
 def test_no_request_is_held_out_here_and_trained_there() -> None:
-    train = {_plain(t) for bank in REQUESTS.values() for t in bank.train}
-    test = {_plain(t) for bank in REQUESTS.values() for t in bank.test}
+    train = {_plain(t) for bank in ALL_REQUESTS.values() for t in bank.train}
+    test = {_plain(t) for bank in ALL_REQUESTS.values() for t in bank.test}
     assert not train & test
 
 
@@ -51,14 +63,14 @@ def test_there_are_many_wordings(request_name: str) -> None:
 @pytest.mark.parametrize('split', ['train', 'test'])
 def test_questions_keep_to_the_wordings_of_their_split(split: str) -> None:
     rng, lexicon = Random(3), default_lexicon()
-    allowed = {t for bank in REQUESTS.values() for t in bank.of(split)}
+    allowed = {t for bank in ALL_REQUESTS.values() for t in bank.of(split)}
     drawn = {
         question.template
         for _ in range(60)
         for question in questions(sample_scene(rng, lexicon), rng, split)
     }
     assert drawn <= allowed
-    assert len(drawn) > 0.6 * len(allowed)
+    assert len(drawn) > 0.5 * len(allowed)
 
 
 @pytest.mark.parametrize('bank', banks().values(), ids=banks().keys())
@@ -66,4 +78,4 @@ def test_templates_are_plain_ascii_with_known_slots(bank: Bank) -> None:
     for template in bank.train + bank.test:
         slots = set(re.findall(r'\{(.*?)\}', template))
         assert template.isascii()
-        assert slots <= {'x', 'xs', 'n', 'ns', 'a', 'y', 'b', 'c', 'rel', 'colour', 'some', 'use'}
+        assert slots <= SLOTS

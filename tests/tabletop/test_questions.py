@@ -17,7 +17,7 @@ from unifiedmllm_ros.tabletop.catalogue import CATALOGUE
 from unifiedmllm_ros.tabletop.lexicon import default_lexicon, plural
 from unifiedmllm_ros.tabletop.phrasings import CLOSINGS, NEVER_SEEN, OPENINGS, banks
 from unifiedmllm_ros.tabletop.questions import (
-    KINDS,
+    LOOKING,
     Question,
     QuestionError,
     canonical_box,
@@ -40,7 +40,7 @@ def asked() -> Asked:
         for number in range(150):
             scene = sample_scene(rng, lexicon, held_out=number % 3 == 0)
             split = 'test' if number % 3 == 0 else 'train'
-            found += [(scene, question) for question in questions(scene, rng, split)]
+            found += [(scene, question) for question in questions(scene, rng, split, LOOKING)]
     return found
 
 
@@ -73,7 +73,7 @@ def middle(item: ObjectRecord) -> float:
 
 
 def test_every_kind_is_asked(asked: Asked) -> None:
-    assert {question.kind for _, question in asked} == set(KINDS)
+    assert {question.kind for _, question in asked} == set(LOOKING)
     assert {question.task for _, question in asked} == {'seg', 'ground', 'count', 'yesno', 'absent'}
 
 
@@ -358,7 +358,7 @@ def test_kinds_and_split_are_checked() -> None:
 
 def test_empty_scene_still_has_answers() -> None:
     scene = SceneRecord('0', 'train', 0, '', '', 320, 240, {}, ())
-    found = questions(scene, Random(1))
+    found = questions(scene, Random(1), kinds=LOOKING)
     assert found
     assert {q.task for q in found} <= {'absent', 'count', 'yesno'}
     assert not any(q.targets for q in found)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
 
+from unifiedmllm_ros.representation import Response
 from unifiedmllm_ros.tabletop import referring
 from unifiedmllm_ros.tabletop.lexicon import GENERIC, none_of, uncounted
 from unifiedmllm_ros.tabletop.phrasings import NEVER_SEEN
@@ -33,12 +34,22 @@ HOLDS: Mapping[str, Callable[[Seen, Seen], referring.Verdict]] = {
 
 
 @dataclass(frozen=True)
+class Arrangement:
+    """What a sentence says of a picture to be made: how many of each class, in its order, and
+    which class stands where from which other."""
+
+    counts: tuple[tuple[str, int], ...]
+    relations: tuple[tuple[str, str, str], ...] = ()
+
+
+@dataclass(frozen=True)
 class Asked:
     """Something to ask and what answers it.
 
     `request` names the bank of templates, `slots` fill them; the answer is `prose` followed by the
-    targets' boxes under `phrase`. `relation` is the relation, order or size that was used, and
-    `needed` says that the noun alone would not have settled the answer.
+    targets' boxes under `phrase`, or `answer` where that is given. `relation` is the relation,
+    order or size that was used, and `needed` says that the noun alone would not have settled the
+    answer. `arrangement` is what a layout has to satisfy.
     """
 
     request: str
@@ -49,6 +60,8 @@ class Asked:
     task: str = ''
     relation: str = ''
     needed: bool = False
+    answer: Response | None = None
+    arrangement: Arrangement | None = None
 
 
 Proposer = Callable[[View, Random, str], Asked | None]

@@ -25,14 +25,15 @@ class Bank:
         return self.test if split == 'test' else self.train
 
 
-def _bank(train: str, test: str) -> Bank:
+def bank(train: str, test: str) -> Bank:
+    """Templates separated by bars or lines, those for training and those held out."""
     return Bank(
         *(tuple(t.strip() for t in re.split(r'[\n|]', part) if t.strip()) for part in (train, test))
     )
 
 
 REQUESTS: dict[str, Bank] = {
-    'one_ground': _bank(
+    'one_ground': bank(
         """find {x} | where is {x}? | point at {x} | box {x} | locate {x} | show me {x}
         where's {x}? | can you find {x}? | could you show me where {x} is? | grab {x} | hand me {x}
         pick up {x} | give me {x} | look for {x} | i need {x} | i want {x} | get me {x}
@@ -51,7 +52,7 @@ REQUESTS: dict[str, Bank] = {
         can you hand me {x}? | go pick up {x} | give me a box around {x} | i need you to grab {x}
         look on the table for {x} | help me, where is {x}?""",
     ),
-    'one_seg': _bank(
+    'one_seg': bank(
         """segment {x} | mask {x} | cut out {x} | highlight {x} | can you segment {x}?
         give me a mask of {x} | give me the mask of {x} | outline {x} | please mask {x}
         segment {x} in the image | i need a mask of {x} | could you highlight {x}?
@@ -70,7 +71,7 @@ REQUESTS: dict[str, Bank] = {
         i want {x} segmented | show me {x} as a mask | get me a mask for {x}
         please find {x} and segment it""",
     ),
-    'what_ground': _bank(
+    'what_ground': bank(
         """what is {rel} {y}? | what's {rel} {y}? | what do you see {rel} {y}?
         what stands {rel} {y}? | which object is {rel} {y}? | find what is {rel} {y}
         show me what is {rel} {y} | which thing is {rel} {y}? | point at what is {rel} {y}
@@ -78,13 +79,13 @@ REQUESTS: dict[str, Bank] = {
         """which thing do you see {rel} {y}? | can you find what is {rel} {y}?
         what object stands {rel} {y}?""",
     ),
-    'what_seg': _bank(
+    'what_seg': bank(
         """segment what is {rel} {y} | mask what is {rel} {y} | cut out what stands {rel} {y}
         highlight what is {rel} {y} | mask the thing {rel} {y} | outline whatever is {rel} {y}
         segment whatever stands {rel} {y} | highlight the thing {rel} {y}""",
         """cut out whatever is {rel} {y} | outline what stands {rel} {y}""",
     ),
-    'all_ground': _bank(
+    'all_ground': bank(
         """find {xs} | where are {xs}? | point at {xs} | box {xs} | locate {xs} | show me {xs}
         can you find {xs}? | could you show me where {xs} are? | detect {xs} | i need {xs}
         draw boxes around {xs} | put a box on {xs} | pick up {xs} | collect {xs} | grab {xs}
@@ -97,7 +98,7 @@ REQUESTS: dict[str, Bank] = {
         give me boxes around {xs} | can you hand me {xs}? | please locate {xs} for me
         look on the table for {xs} | show me where {xs} are""",
     ),
-    'all_seg': _bank(
+    'all_seg': bank(
         """segment {xs} | mask {xs} | cut out {xs} | highlight {xs} | can you segment {xs}?
         give me a mask of {xs} | give me the masks of {xs} | outline {xs} | please mask {xs}
         segment {xs} in the image | i need masks of {xs} | could you highlight {xs}?
@@ -111,7 +112,7 @@ REQUESTS: dict[str, Bank] = {
         find {xs} and highlight them | can you mask {xs} for me? | draw the outline of {xs}
         show me {xs} as masks""",
     ),
-    'count': _bank(
+    'count': bank(
         """how many {ns} are there? | how many {ns}? | count the {ns} | count {ns}
         how many {ns} do you see? | what is the number of {ns}? | number of {ns}
         how many {ns} are on the table? | can you count the {ns}? | how many {ns} can you see?
@@ -125,14 +126,14 @@ REQUESTS: dict[str, Bank] = {
         i want you to count the {ns} | what number of {ns} do you see?
         count the {ns} on the table | please tell me the number of {ns}""",
     ),
-    'count_seg': _bank(
+    'count_seg': bank(
         """count the {ns} and segment them | how many {ns} are there? mask them
         count and mask the {ns} | how many {ns}? highlight them | count the {ns} and cut them out
         how many {ns} do you see? segment them | count and highlight all {ns}
         tell me how many {ns} there are and mask them""",
         """count the {ns} and mask them | how many {ns} do you see? highlight them""",
     ),
-    'exists': _bank(
+    'exists': bank(
         """is there {a}? | do you see {a}? | can you see {a}? | is there {a} on the table?
         do we have {a}? | any {ns} here? | is {a} there? | are there any {ns}? | have you got {a}?
         is there {a} in the image? | do you see any {ns}? | can you see any {ns} on the table?
@@ -145,13 +146,13 @@ REQUESTS: dict[str, Bank] = {
         do you see {a} in the image? | are any {ns} here? | is there {a} anywhere on the table?
         have you got any {ns} there?""",
     ),
-    'exists_seg': _bank(
+    'exists_seg': bank(
         """is there {a}? if so, segment it | do you see {a}? mask it | if there is {a}, mask it
         is there {a}? cut it out | if you see {a}, segment it | any {ns} here? highlight them
         if there is {a} on the table, highlight it | do you see {a}? then segment it""",
         """if you see {a}, mask it | is there {a}? then highlight it""",
     ),
-    'holds': _bank(
+    'holds': bank(
         """is {x} {rel} {y}? | does {x} stand {rel} {y}? | do you see {x} {rel} {y}?
         tell me if {x} is {rel} {y} | {x} is {rel} {y}, right? | is it true that {x} is {rel} {y}?
         can you see if {x} is {rel} {y}? | would you say {x} is {rel} {y}?
@@ -160,7 +161,7 @@ REQUESTS: dict[str, Bank] = {
         """check if {x} is {rel} {y} | tell me whether {x} stands {rel} {y}
         would you say that {x} is {rel} {y}?""",
     ),
-    'coloured': _bank(
+    'coloured': bank(
         """is {x} {colour}? | is the colour of {x} {colour}? | tell me if {x} is {colour}
         {x} is {colour}, right? | would you say {x} is {colour}? | check whether {x} is {colour}
         is it true that {x} is {colour}? | do you see if {x} is {colour}?""",
@@ -169,35 +170,35 @@ REQUESTS: dict[str, Bank] = {
 }
 
 RELATIONS: dict[str, Bank] = {
-    'left of': _bank(
+    'left of': bank(
         """left of | to the left of | on the left of | on the left side of | left from
         on the left hand side of""",
         """at the left side of | to the left side of""",
     ),
-    'right of': _bank(
+    'right of': bank(
         """right of | to the right of | on the right of | on the right side of | right from
         on the right hand side of""",
         """at the right side of | to the right side of""",
     ),
-    'in front of': _bank(
+    'in front of': bank(
         """in front of | before | closer to the camera than | nearer to me than | closer than
         closer to us than""",
         """nearer to the camera than | closer to me than""",
     ),
-    'behind': _bank(
+    'behind': bank(
         """behind | in back of | farther away than | further from the camera than
         further back than | at the back of""",
         """farther from the camera than | further away than""",
     ),
-    'next to': _bank(
+    'next to': bank(
         """next to | beside | right next to | close to | by | at the side of""",
         """close by | right beside""",
     ),
-    'nearest to': _bank(
+    'nearest to': bank(
         """nearest to | closest to | nearest | the closest to""",
         """the nearest to""",
     ),
-    'between': _bank(
+    'between': bank(
         """between {b} and {c} | in between {b} and {c} | between {b} and also {c}
         in the middle of {b} and {c}""",
         """in the middle between {b} and {c}""",
@@ -205,45 +206,45 @@ RELATIONS: dict[str, Bank] = {
 }
 """Wordings that stand between a noun and its reference; `between` names both references."""
 
-RELATED: Bank = _bank(
+RELATED: Bank = bank(
     """{n} {rel} {y} | {n} that is {rel} {y} | {n} which is {rel} {y} | {n} standing {rel} {y}
     {n} you see {rel} {y} | {n} that's {rel} {y} | {n} placed {rel} {y}""",
     """{n} that stands {rel} {y} | {n} which you see {rel} {y}""",
 )
 
 ORDERS: dict[str, Bank] = {
-    'leftmost': _bank(
+    'leftmost': bank(
         """leftmost {n} | {n} on the far left | {n} furthest to the left | first {n} from the left
         {n} that is the leftmost | {n} all the way to the left | left most {n}""",
         """{n} all the way on the left | {n} that is furthest to the left""",
     ),
-    'rightmost': _bank(
+    'rightmost': bank(
         """rightmost {n} | {n} on the far right | {n} furthest to the right
         first {n} from the right | {n} that is the rightmost | {n} all the way to the right
         right most {n}""",
         """{n} all the way on the right | {n} that is furthest to the right""",
     ),
-    'second from the left': _bank(
+    'second from the left': bank(
         """second {n} from the left | {n} that is second from the left | 2nd {n} from the left
         number two {n} from the left""",
         """{n} that is number two from the left""",
     ),
-    'second from the right': _bank(
+    'second from the right': bank(
         """second {n} from the right | {n} that is second from the right | 2nd {n} from the right
         number two {n} from the right""",
         """{n} that is number two from the right""",
     ),
-    'third from the left': _bank(
+    'third from the left': bank(
         """third {n} from the left | {n} that is third from the left | 3rd {n} from the left
         number three {n} from the left""",
         """{n} that is number three from the left""",
     ),
-    'nearest to the camera': _bank(
+    'nearest to the camera': bank(
         """{n} nearest to the camera | closest {n} | {n} closest to the camera | nearest {n}
         {n} closest to me | front {n} | {n} that is the closest | {n} nearest to you""",
         """{n} nearest to me | {n} that is nearest to the camera""",
     ),
-    'farthest from the camera': _bank(
+    'farthest from the camera': bank(
         """{n} farthest from the camera | farthest {n} | {n} furthest away | {n} at the very back
         {n} furthest from me | rear {n} | {n} that is the farthest away""",
         """{n} furthest from the camera | {n} that is farthest from me""",
@@ -251,39 +252,39 @@ ORDERS: dict[str, Bank] = {
 }
 
 SUPERLATIVES: dict[str, Bank] = {
-    'largest': _bank(
+    'largest': bank(
         """largest {n} | biggest {n} | {n} that is the largest | {n} that is biggest
         very largest {n} | {n} that takes up most space""",
         """{n} that is the biggest | very biggest {n}""",
     ),
-    'smallest': _bank(
+    'smallest': bank(
         """smallest {n} | tiniest {n} | {n} that is the smallest | littlest {n}
         very smallest {n} | {n} that is tiniest""",
         """{n} that is the tiniest | very tiniest {n}""",
     ),
-    'tallest': _bank(
+    'tallest': bank(
         """tallest {n} | {n} that is the tallest | highest {n} | {n} that stands tallest
         very tallest {n} | {n} that is highest""",
         """{n} that stands highest | {n} that is the highest""",
     ),
 }
 
-COLOURED: Bank = _bank(
+COLOURED: Bank = bank(
     """{colour} {n} | {n} that is {colour} | {colour} coloured {n} | {n} which is {colour}
     {colour} colored {n} | {n} in {colour}""",
     """{n} that is {colour} coloured | {n} which is in {colour}""",
 )
 
-ALL: Bank = _bank(
+ALL: Bank = bank(
     """all {ns} | all the {ns} | all of the {ns} | the {ns} | every single one of the {ns}
     each of the {ns} | all {ns} on the table | all {ns} you see""",
     """all of the {ns} you see | all the {ns} on the table""",
 )
-BOTH: Bank = _bank(
+BOTH: Bank = bank(
     """both {ns} | both the {ns} | both of the {ns} | the two {ns}""", """both of the two {ns}"""
 )
 
-USE: Bank = _bank(
+USE: Bank = bank(
     """{some} i can {use} | {some} to {use} | {some} you can {use} | {some} i could {use}
     {some} that i can {use} | {some} good to {use} | {some} one can {use}""",
     """{some} you could {use} | {some} that you can {use}""",
@@ -291,39 +292,39 @@ USE: Bank = _bank(
 """Descriptions by use; a use completes "something I can ..."."""
 
 USES: dict[str, Bank] = {
-    'drink from': _bank(
+    'drink from': bank(
         """{some} to drink out of | {some} for a hot drink | {some} you can pour coffee into
         {some} to drink my coffee from""",
         """{some} to drink my hot coffee from""",
     ),
-    'drink': _bank(
+    'drink': bank(
         """{some} for when i am thirsty | {some} for a thirsty person | {some} to fill my cup with
         {some} for breakfast to drink""",
         """{some} to drink for a thirsty person""",
     ),
-    'eat': _bank(
+    'eat': bank(
         """{some} for when i am hungry | {some} a hungry person would eat | {some} to have for lunch
         {some} that tastes good""",
         """{some} for a hungry person to eat""",
     ),
-    'eat from': _bank(
+    'eat from': bank(
         """{some} to serve food in | {some} to eat out of | {some} you serve food on
         {some} i could eat my food from""",
         """{some} to eat my food out of""",
     ),
-    'read': _bank(
+    'read': bank(
         """{some} for reading | {some} with pages to read | {some} with pages in it""",
         """{some} with pages for reading""",
     ),
-    'make coffee': _bank(
+    'make coffee': bank(
         """{some} to brew coffee with | {some} for making coffee | {some} i make my coffee with""",
         """{some} for making my coffee""",
     ),
-    'cook with': _bank(
+    'cook with': bank(
         """{some} for cooking | {some} to cook my food in | {some} i could cook in""",
         """{some} for cooking my food""",
     ),
-    'put things in': _bank(
+    'put things in': bank(
         """{some} to carry things in | {some} i can keep my things in
         {some} for keeping things""",
         """{some} for keeping my things in""",
@@ -331,12 +332,10 @@ USES: dict[str, Bank] = {
 }
 """Further descriptions for some of the uses ({some}: "something", "the thing", ...)."""
 
-SOME: Bank = _bank(
+SOME: Bank = bank(
     'something | the thing | an object | the object | anything | any thing', 'any object'
 )
-EVERYTHING: Bank = _bank(
-    'all things | all the things | all objects | the things', 'all the objects'
-)
+EVERYTHING: Bank = bank('all things | all the things | all objects | the things', 'all the objects')
 
 NEVER_SEEN: tuple[str, ...] = tuple(
     n.strip()
@@ -356,7 +355,7 @@ CLOSINGS: tuple[str, ...] = ('please', 'thanks', 'for me', 'now', 'quickly', 'pl
 
 
 def banks() -> dict[str, Bank]:
-    """Every bank by name, for checks that run over all of them."""
+    """Every bank of this module by name, for checks that run over all of them."""
     named: dict[str, Bank] = {f'request {k}': b for k, b in REQUESTS.items()}
     named |= {f'relation {k}': b for k, b in RELATIONS.items()}
     named |= {f'order {k}': b for k, b in ORDERS.items()}

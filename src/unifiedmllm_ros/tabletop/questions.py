@@ -1,8 +1,9 @@
 """Questions about a tabletop scene with their answers in the unified representation.
 
-`questions` draws unambiguous referring expressions of ten kinds, words them with templates of the
-asked split, and answers from ground truth. It is meant to run on the fly in training: a few
-milliseconds for a scene, deterministic by `rng`.
+`questions` draws what can be asked for of every task, words it with templates of the asked split,
+and answers from ground truth. It is meant to run on the fly in training: a few milliseconds for a
+scene, deterministic by `rng`. The first ten kinds (LOOKING) ask what is to be seen; the others are
+the tasks that change or make something, captions, talk, and what is refused.
 """
 
 from __future__ import annotations
@@ -12,14 +13,19 @@ from dataclasses import dataclass
 from random import Random
 
 from unifiedmllm_ros.errors import UnifiedMLLMError
-from unifiedmllm_ros.representation import Box, Region, Response, TaskCall, format
-from unifiedmllm_ros.tabletop import pointing, stating
-from unifiedmllm_ros.tabletop.asked import Asked, Proposer
+from unifiedmllm_ros.representation import Region, Response, TaskCall, format
+from unifiedmllm_ros.tabletop import arranging, changing, describing, pointing, stating, talking
+from unifiedmllm_ros.tabletop.asked import Arrangement, Asked, Proposer
 from unifiedmllm_ros.tabletop.lexicon import Lexicon, default_lexicon
+from unifiedmllm_ros.tabletop.making import maker
 from unifiedmllm_ros.tabletop.phrasings import REQUESTS
-from unifiedmllm_ros.tabletop.record import Corners, SceneRecord
+from unifiedmllm_ros.tabletop.record import SceneRecord, canonical_box
 from unifiedmllm_ros.tabletop.referring import View, left_to_right
+from unifiedmllm_ros.tabletop.task_phrasings import TASK_REQUESTS
 from unifiedmllm_ros.tabletop.wording import typed
+
+MADE_OF_WORDS = ('edit', 'gen', 'videdit', 'vidgen', 'imgvid', 'audgen')
+"""Tasks whose argument is the user's own words and nothing else."""
 
 PROPOSERS: Mapping[str, Proposer] = {
     'name': pointing.by_name,
@@ -32,11 +38,37 @@ PROPOSERS: Mapping[str, Proposer] = {
     'absent': pointing.absent,
     'count': stating.count,
     'yesno': stating.yes_or_no,
+    'track': changing.track,
+    'remove': changing.remove,
+    'replace': changing.replace,
+    'recolour': changing.recolour,
+    'add': changing.add,
+    'layout': arranging.layout,
+    **{task: maker(task) for task in MADE_OF_WORDS},
+    'caption': describing.caption,
+    'chat': talking.chat,
+    'refusal': talking.refusal,
 }
 KINDS: tuple[str, ...] = tuple(PROPOSERS)
+LOOKING: tuple[str, ...] = KINDS[:10]
+"""Kinds that ask what is to be seen: grounding, masks, numbers, yes or no, what is not there."""
 SPLITS = ('train', 'test')
 
-_WEIGHTS = {'name': 2.0, 'colour': 1.5, 'relation': 2.5, 'order': 1.5, 'absent': 1.5}
+_WEIGHTS = {
+    'name': 2.0,
+    'colour': 1.5,
+    'relation': 2.5,
+    'order': 1.5,
+    'absent': 1.5,
+    'layout': 1.5,
+    'chat': 0.5,
+    'videdit': 0.5,
+    'vidgen': 0.5,
+    'imgvid': 0.5,
+    'audgen': 0.5,
+}
+_EXACT = frozenset({*MADE_OF_WORDS, 'replace', 'recolour', 'add', 'layout', 'refuse', 'unknown'})
+_BANKS = {**REQUESTS, **TASK_REQUESTS}
 _SEG_SHARE = {'one': 0.5, 'what': 0.35, 'all': 0.5, 'count': 0.15, 'exists': 0.15}
 
 
@@ -50,9 +82,16 @@ class QuestionError(UnifiedMLLMError):
 class Question:
     """One question and its answer.
 
-    `targets` are the indices of the objects that the answer boxes, left to right; `task` is `seg`,
-    `ground`, `count`, `yesno` or `absent`; `needed` says that a noun alone would be ambiguous;
-    `template` is the wording it was made from.
+    `targets` are the indices of the objects that the answer boxes, left to right (of a thing to be
+    added there is none); `task` is `ground`, `count`, `yesno`, `absent`, `caption`, `chat`,
+    `refusal` or the task called; `needed` says that a noun alone would be ambiguous; `template` is
+    the wording it was made from. `judged` says by what an answer is right, beside its tasks:
+
+    boxes        as many boxes as wanted, each one met
+    prose        the first three words (yes, how many, that there is none)
+    words        every word of the prose
+    argument     the argument of the call, word for word
+    arrangement  the boxes of a layout, against `arrangement` and not against given boxes
     """
 
     kind: str
@@ -63,6 +102,8 @@ class Question:
     relation: str
     needed: bool
     template: str
+    judged: tuple[str, ...] = ('prose',)
+    arrangement: Arrangement | None = None
 
     @property
     def answer_text(self) -> str:
@@ -92,16 +133,9 @@ def questions(
             break
         asked = PROPOSERS[kind](view, rng, phrasings)
         if asked is not None:
-            question = _worded(kind, asked, rng, phrasings)
+            question = worded(kind, asked, rng, phrasings)
             found.setdefault(question.text.lower(), question)
     return list(found.values())
-
-
-def canonical_box(corners: Corners) -> Box:
-    """The box of three decimals that answers hold: inside the image, at least 0.001 wide, high."""
-    x1, x2 = _side(corners[0], corners[2])
-    y1, y2 = _side(corners[1], corners[3])
-    return Box(x1, y1, x2, y2)
 
 
 def corpus(
@@ -131,21 +165,37 @@ def _checked(phrasings: str, kinds: Sequence[str] | None) -> tuple[str, ...]:
     return chosen
 
 
-def _worded(kind: str, asked: Asked, rng: Random, phrasings: str) -> Question:
+def worded(kind: str, asked: Asked, rng: Random, phrasings: str) -> Question:
+    """Put into words of the split, and answer, what a proposer gave."""
     seg = rng.random() < _SEG_SHARE.get(asked.request, 0.0)
-    template = rng.choice(REQUESTS[_bank_of(asked.request, seg)].of(phrasings))
+    template = rng.choice(_BANKS[_bank_of(asked.request, seg)].of(phrasings))
     seen = left_to_right(asked.targets)
     task = asked.task or ('seg' if seg else 'ground')
+    text = template.format(**asked.slots).replace(' ?', '?')
+    answer = asked.answer or _answer(asked, seg)
     return Question(
         kind='absent' if task == 'absent' else kind,
-        text=typed(template.format(**asked.slots).replace(' ?', '?'), rng),
-        answer=_answer(asked, seg),
+        text=typed(text, rng, asked.request in _EXACT),
+        answer=answer,
         targets=tuple(s.index for s in seen),
         task=task,
         relation=asked.relation,
         needed=asked.needed,
         template=template,
+        judged=judged_by(answer, task),
+        arrangement=asked.arrangement,
     )
+
+
+def judged_by(answer: Response, task: str) -> tuple[str, ...]:
+    """What decides whether an answer is right, see `Question`."""
+    if task == 'layout':
+        return ('argument', 'arrangement')
+    if task in ('caption', 'chat', 'refusal'):
+        return ('boxes',) if answer.regions else ('words',)
+    if any(call.argument for call in answer.calls):
+        return ('argument', 'boxes') if answer.regions else ('argument',)
+    return ('boxes', 'prose') if answer.regions else ('prose',)
 
 
 def _bank_of(request: str, seg: bool) -> str:
@@ -161,11 +211,3 @@ def _answer(asked: Asked, seg: bool) -> Response:
     region = Region(asked.phrase, boxes)
     part = TaskCall('seg', '', (region,)) if seg else region
     return Response((asked.prose, part))
-
-
-def _side(low: float, high: float) -> tuple[float, float]:
-    a, b = sorted((min(max(low, 0.0), 1.0), min(max(high, 0.0), 1.0)))
-    a, b = round(a, 3), round(b, 3)
-    if b - a < 0.0005:
-        a, b = (a, a + 0.001) if a < 0.9995 else (a - 0.001, a)
-    return round(a, 3), round(b, 3)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from unifiedmllm_ros.errors import UnifiedMLLMError
+from unifiedmllm_ros.response import Box
 
 Triple = tuple[float, float, float]
 Corners = tuple[float, float, float, float]
@@ -137,6 +138,21 @@ def read_scenes(path: str | Path) -> Iterator[SceneRecord]:
                 yield SceneRecord.from_json(json.loads(line))
             except (json.JSONDecodeError, SceneRecordError) as error:
                 raise SceneRecordError(f'{path}, line {number}: {error}') from error
+
+
+def canonical_box(corners: Corners) -> Box:
+    """The box of three decimals that answers hold: inside the image, at least 0.001 wide, high."""
+    x1, x2 = _side(corners[0], corners[2])
+    y1, y2 = _side(corners[1], corners[3])
+    return Box(x1, y1, x2, y2)
+
+
+def _side(low: float, high: float) -> tuple[float, float]:
+    a, b = sorted((min(max(low, 0.0), 1.0), min(max(high, 0.0), 1.0)))
+    a, b = round(a, 3), round(b, 3)
+    if b - a < 0.0005:
+        a, b = (a, a + 0.001) if a < 0.9995 else (a - 0.001, a)
+    return round(a, 3), round(b, 3)
 
 
 def _mirror(item: ObjectRecord) -> ObjectRecord:

@@ -33,19 +33,22 @@ def named(noun: str, rng: Random) -> str:
     return f'my {noun}' if dice < 0.13 else definite(noun, rng)
 
 
-def typed(text: str, rng: Random) -> str:
-    """The sentence as it may be typed: plain ASCII, never longer by more than a few words."""
+def typed(text: str, rng: Random, exact: bool = False) -> str:
+    """The sentence as it may be typed: plain ASCII, never longer by more than a few words.
+
+    `exact`: words of it are to be copied, so none is mistyped or put into capitals.
+    """
     text = _framed(text, rng)
     if text.endswith('?') and rng.random() < 0.4:
         text = text[:-1]
     elif not text.endswith('?') and rng.random() < 0.25:
         text += '.'
-    if rng.random() < TYPO_SHARE:
+    if rng.random() < TYPO_SHARE and not exact:
         text = _mistyped(text, rng)
     dice = rng.random()
     if dice < 0.5:
         return text
-    if dice > 0.985:
+    if dice > 0.985 and not exact:
         return text.upper()
     return text[0].upper() + text[1:].replace(' i ', ' I ')
 
