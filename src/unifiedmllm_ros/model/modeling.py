@@ -158,13 +158,21 @@ def _branches(
 
 
 def _placed(embeddings: Tensor, places: Tensor, features: Tensor, medium: str) -> Tensor:
-    rows = features.reshape(-1, features.shape[-1]).to(embeddings.dtype)
+    rows = _repeated(features, places).to(embeddings.dtype)
     if int(places.sum()) != len(rows):
         raise ValueError(
             f'{int(places.sum())} {medium} placeholders for {len(rows)} {medium} tokens; '
             "encode the conversation with this model's processor"
         )
     return embeddings.masked_scatter(places.unsqueeze(-1), rows)
+
+
+def _repeated(features: Tensor, places: Tensor) -> Tensor:
+    """Features (B, N, D) as rows, each sequence's as often as it has placeholders for them."""
+    if features.ndim != 3 or len(features) != len(places):
+        return features.reshape(-1, features.shape[-1])
+    times = torch.div(places.sum(1), features.shape[1], rounding_mode='floor').clamp(min=1)
+    return torch.cat([own.repeat(int(n), 1) for own, n in zip(features, times, strict=True)])
 
 
 def _word_table(spellings: list[list[int]]) -> Tensor:

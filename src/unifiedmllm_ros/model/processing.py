@@ -8,7 +8,9 @@ Prompt layout, one sequence per dialogue:
 
     <bos> system? <image>*N (<user> question <assistant> answer <eos>)* <user> question <assistant>
 
-The `<image>` ids stand for the N visual features, which the decoder takes as embeddings.
+The `<image>` ids stand for the N visual features, which the decoder takes as embeddings. A model
+that looks again has them a second time before each <assistant>: what precedes a question cannot
+depend on it in a causal model, what follows it can.
 """
 
 from __future__ import annotations
@@ -54,12 +56,14 @@ class ProcessorConfig:
     instance_gap: it lists the instances of a phrase from left to right, and the left edge of each
         is further right than that of the one before by at least this share of the latter's width,
         so that it cannot name one instance twice; None for any order.
+    look_again: the image's features stand after each question too.
     """
 
     image_size: tuple[int, int] = (240, 320)
     visual_tokens: int = 300
     tasks: tuple[str, ...] | None = None
     instance_gap: float | None = None
+    look_again: bool = False
 
 
 class UnifiedMLLMProcessor:
@@ -151,7 +155,7 @@ class UnifiedMLLMProcessor:
         """
         ids = self.encode_prefix(images=images, system=system)
         for question, answer in turns:
-            ids += self.encode_question(question)
+            ids += self.encode_question(question, images=images)
             if answer is not None:
                 ids += [*self.encode_answer(answer), self.eos_id]
         return ids
@@ -161,9 +165,11 @@ class UnifiedMLLMProcessor:
         said = self.encode_user(system) if system else []
         return [self.bos_id, *said, *[self.image_id] * (images * self.config.visual_tokens)]
 
-    def encode_question(self, question: str) -> list[int]:
-        """Encode <user> question <assistant>."""
-        return [self.user_id, *self.encode_user(question), self.assistant_id]
+    def encode_question(self, question: str, *, images: int = 1) -> list[int]:
+        """Encode <user> question <assistant>, with the images again where the model wants it."""
+        again = images * self.config.visual_tokens * self.config.look_again
+        said = self.encode_user(question)
+        return [self.user_id, *said, *[self.image_id] * again, self.assistant_id]
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """Return the UTF-8 bytes of ids; a cut between two ids may lie inside a character."""
@@ -266,6 +272,7 @@ def _read_config(file: Path) -> ProcessorConfig:
             int(fields['visual_tokens']),
             None if tasks is None else tuple(map(str, tasks)),
             None if gap is None else float(gap),
+            bool(fields.get('look_again', False)),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise ModelFileError(

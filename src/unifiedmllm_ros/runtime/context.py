@@ -15,6 +15,7 @@ class Context:
         self._engine = engine
         self._ids = list(ids)
         self._cache: Cache = engine.new_cache() if cache is None else cache
+        self._image: tuple[int, Array] | None = None
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -32,15 +33,32 @@ class Context:
         return self._engine.info.max_length - self.length
 
     def append(self, ids: Sequence[int]) -> Array:
-        """Append ids; returns the logits [T, V] after each."""
-        logits = self._engine.step(ids, self._cache)
-        self._ids += ids
-        return logits
+        """Append ids; returns the logits [T, V] after each of the last run of them.
+
+        `<image>` ids stand for the visual tokens of the image that was appended first.
+        """
+        rest = list(ids)
+        while self._image is not None and self._image[0] in rest:
+            image_id, features = self._image
+            start = rest.index(image_id)
+            if start:
+                self._step(rest[:start])
+            rest = rest[start + len(features) :]
+            end = rest.index(image_id) if image_id in rest else len(rest)
+            logits = self.append_image(image_id, features, rest[:end])
+            rest = rest[end:]
+        return self._step(rest) if rest else logits
 
     def append_image(self, image_id: int, features: Array, ids: Sequence[int]) -> Array:
         """Append visual tokens [F, D], then ids; returns the logits [T, V] after each id."""
         logits = self._engine.step(ids, self._cache, features)
         self._ids += [image_id] * len(features) + list(ids)
+        self._image = image_id, features
+        return logits
+
+    def _step(self, ids: Sequence[int]) -> Array:
+        logits = self._engine.step(ids, self._cache)
+        self._ids += ids
         return logits
 
     def common(self, ids: Sequence[int]) -> int:
@@ -54,4 +72,6 @@ class Context:
         cache = self._cache.fork()
         kept = self._ids if length is None else self._ids[:length]
         cache.truncate(len(kept))
-        return type(self)(self._engine, kept, cache)
+        copy = type(self)(self._engine, kept, cache)
+        copy._image = self._image
+        return copy
