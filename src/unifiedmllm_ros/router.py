@@ -26,6 +26,7 @@ from unifiedmllm_ros.experts.base import (
     unheard,
 )
 from unifiedmllm_ros.experts.registry import ExpertRegistry
+from unifiedmllm_ros.experts.residency import OnPosition, unheard_position
 from unifiedmllm_ros.representation import TASKS, Argument, Box, Region, TaskCall, TaskSpec
 
 
@@ -46,22 +47,27 @@ class Router:
         image: NDArray[np.uint8] | None = None,
         *,
         frames: Sequence[NDArray[np.uint8]] = (),
+        rate: float = 0.0,
         seed: int = 0,
         parameters: Mapping[str, Any] | None = None,
         progress: OnProgress = unheard,
+        on_position: OnPosition = unheard_position,
         cancel: Cancel = never,
     ) -> Result:
         """Run one call on an image, (height, width, 3) uint8 RGB, where the task needs one.
 
-        frames: of a video, those after `image`, which is its first.
+        frames: of a video, those after `image`, which is its first; rate: its frames per second.
+        on_position: hears how many requests are before this one on its expert's device.
 
         Raises UnknownTaskError, MissingArgumentError, MissingRegionError, MissingImageError and
         ExpertNotInstalledError before anything runs; ExpertError, ModelFileError or Cancelled
         from the expert.
         """
-        request = make_request(call, image, frames=frames, seed=seed, parameters=parameters or {})
+        request = make_request(
+            call, image, frames=frames, rate=rate, seed=seed, parameters=parameters
+        )
         check(cancel, f'task {call.task}')
-        return self.registry.expert(call.task).run(request, progress, cancel)
+        return self.registry.run(request, progress=progress, on_position=on_position, cancel=cancel)
 
     def run_all(
         self,
@@ -92,7 +98,8 @@ class _Share:
         self._heard, self._index, self._count = heard, index, count
 
     def __call__(self, progress: Progress) -> None:
-        self._heard(Progress(progress.phase, (self._index + progress.fraction) / self._count))
+        whole = (self._index + progress.fraction) / self._count
+        self._heard(Progress(progress.phase, whole, progress.preview))
 
 
 def make_request(
@@ -100,6 +107,7 @@ def make_request(
     image: NDArray[np.uint8] | None,
     *,
     frames: Sequence[NDArray[np.uint8]] = (),
+    rate: float = 0.0,
     seed: int = 0,
     parameters: Mapping[str, Any] | None = None,
 ) -> Request:
@@ -116,7 +124,7 @@ def make_request(
         )
     boxes = () if image is None else pixel_boxes(call.regions, *image.shape[:2])
     return Request(
-        call.task, call.argument, image, call.regions, boxes, seed, parameters or {}, frames
+        call.task, call.argument, image, call.regions, boxes, seed, parameters or {}, frames, rate
     )
 
 

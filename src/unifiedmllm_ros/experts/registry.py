@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -13,6 +14,7 @@ import pydantic
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
+from unifiedmllm_ros.cancellation import Cancel, never
 from unifiedmllm_ros.errors import (
     ConfigError,
     ExpertNotInstalledError,
@@ -20,7 +22,20 @@ from unifiedmllm_ros.errors import (
     ModelFileError,
     UnknownTaskError,
 )
-from unifiedmllm_ros.experts.base import Expert
+from unifiedmllm_ros.experts.base import (
+    Expert,
+    OnProgress,
+    Progress,
+    Request,
+    Result,
+    unheard,
+)
+from unifiedmllm_ros.experts.residency import (
+    Need,
+    OnPosition,
+    ResidencyManager,
+    unheard_position,
+)
 from unifiedmllm_ros.locations import share
 from unifiedmllm_ros.tasks import TASKS
 
@@ -37,14 +52,49 @@ class ExpertEntry(BaseModel):
         description=f'`module:Class`, or the name of an entry point of the group {ENTRY_POINTS}',
     )
     kind: str = Field(min_length=1, description='what it does, as the tasks name it')
+    extra: str = Field(default='', description='extra of the package that brings its libraries')
     weights: str | None = Field(
         default=None, description='file or folder of the weights, relative to the configuration'
     )
+    repo: str = Field(default='', description='repository of the weights on the Hugging Face hub')
+    revision: str = Field(default='main', description='branch, tag or commit of the repository')
+    files: tuple[str, ...] = Field(
+        default=(), description='patterns of the files that are fetched; empty: all'
+    )
+    variant: str = Field(
+        default='', description='variant of the weight files (fp16); an option of the expert too'
+    )
+    holds: tuple[str, ...] = Field(
+        default=(),
+        description='what the folder may hold: classes of model_index.json, or model types or '
+        'architectures of config.json; empty: not checked',
+    )
     memory_mib: float = Field(default=0.0, ge=0.0, description='memory it needs while loaded')
+    offload_mib: float = Field(
+        default=0.0, ge=0.0, description='memory it can do with, offloaded; 0: it needs all'
+    )
     licence: str = Field(default='', description='licence of the weights')
+    non_commercial: bool = Field(
+        default=False, description='whether the licence forbids commercial use'
+    )
     defaults: dict[str, Any] = Field(
         default_factory=dict, description='options of the implementation'
     )
+
+    @pydantic.model_validator(mode='after')
+    def _check_source(self) -> ExpertEntry:
+        if self.repo and not self.weights:
+            raise ValueError(f'repo {self.repo!r} needs weights: the folder that it is fetched to')
+        if self.offload_mib > self.memory_mib:
+            raise ValueError(
+                f'offload_mib {self.offload_mib:g} is more than memory_mib {self.memory_mib:g}'
+            )
+        return self
+
+    @property
+    def need(self) -> Need:
+        """What it takes, and of which device."""
+        return Need(str(self.defaults.get('device', 'cpu')), self.memory_mib, self.offload_mib)
 
 
 class ExpertsConfig(BaseModel):
@@ -54,6 +104,11 @@ class ExpertsConfig(BaseModel):
 
     experts: dict[str, ExpertEntry] = Field(description='experts by name')
     tasks: dict[str, str] = Field(description='the name of the expert for each task')
+    memory_mib: dict[str, float] = Field(
+        default_factory=dict,
+        description='budget of all loaded experts by device (cpu, cuda:0); default: three quarters '
+        "of the machine's memory, nine tenths of a GPU's",
+    )
 
     @pydantic.model_validator(mode='after')
     def _check_bindings(self) -> ExpertsConfig:
@@ -75,7 +130,11 @@ class ExpertsConfig(BaseModel):
 
 @dataclass(frozen=True)
 class ExpertStatus:
-    """One line of the list of experts; `reason` says what is missing where it is unavailable."""
+    """One line of the list of experts.
+
+    state: busy, loaded, available or unavailable; reason: what is missing where it is unavailable,
+    else the last failure to load it, if any. load_seconds: 0 until it was loaded.
+    """
 
     name: str
     kind: str
@@ -85,16 +144,24 @@ class ExpertStatus:
     weights: str
     memory_mib: float
     licence: str
+    non_commercial: bool = False
+    device: str = 'cpu'
+    load_seconds: float = 0.0
 
 
 class ExpertRegistry:
-    """Experts by task, loaded when first asked for."""
+    """Experts by task, loaded when first asked for, within the memory there is.
+
+    All methods may be called from any thread.
+    """
 
     def __init__(self, config: ExpertsConfig, folder: Path) -> None:
         """Take a configuration; relative weights are looked up from `folder`."""
         self.config = config
+        self.residency = ResidencyManager(config.memory_mib)
         self._folder = folder
-        self._loaded: dict[str, Expert] = {}
+        self._built: dict[str, Expert] = {}
+        self._building = threading.Lock()
 
     @classmethod
     def from_file(cls, path: Path | None = None) -> ExpertRegistry:
@@ -131,44 +198,106 @@ class ExpertRegistry:
             )
         return self.config.tasks[task]
 
+    def entry(self, name: str) -> ExpertEntry:
+        """Return the entry of an expert by its name. Raises ConfigError where there is none."""
+        if name not in self.config.experts:
+            known = ', '.join(self.config.experts) or 'none'
+            raise ConfigError(f'there is no expert {name!r} in experts.yaml: it has {known}')
+        return self.config.experts[name]
+
+    def weights(self, name: str) -> Path | None:
+        """Return the full path of an expert's weights, None where it has none."""
+        path = self.entry(name).weights
+        return None if path is None else (self._folder / Path(path).expanduser()).resolve()
+
     def expert(self, task: str) -> Expert:
-        """Return the loaded expert for a task.
+        """Return the loaded expert for a task; it may be unloaded when another needs room.
 
         Raises as `name_for` does, and ExpertNotInstalledError where its code or weights are
-        missing, ModelFileError where they are damaged.
+        missing, ModelFileError where they are damaged, OutOfMemoryError.
         """
         name = self.name_for(task)
-        if name not in self._loaded:
-            expert = self._build(name)
-            try:
-                expert.load()
-            except MissingExtraError as error:
-                raise ExpertNotInstalledError(f'expert {name!r}: {error}') from error
-            self._loaded[name] = expert
-        return self._loaded[name]
+        try:
+            with self.residency.lease(self.get(name), self.entry(name).need) as expert:
+                return expert
+        except MissingExtraError as error:
+            raise ExpertNotInstalledError(f'expert {name!r}: {error}') from error
+
+    def run(
+        self,
+        request: Request,
+        *,
+        progress: OnProgress = unheard,
+        on_position: OnPosition = unheard_position,
+        cancel: Cancel = never,
+        name: str = '',
+    ) -> Result:
+        """Carry out a request with the expert bound to its task, or with the one called `name`.
+
+        progress: hears `queue` while others are before this request, `load` when the expert comes
+        into memory, then the expert itself; it never falls. on_position: hears how many are before
+        it, 0 when its turn has come.
+
+        Raises as `expert` does, and whatever the expert raises; Cancelled while it waits too.
+        """
+        name = name or self.name_for(request.task)
+        rising = _Rising(progress)
+
+        def moved(position: int) -> None:
+            if position:
+                rising(Progress('queue', 0.0))
+            on_position(position)
+
+        try:
+            return self.residency.run(
+                self.get(name),
+                self.entry(name).need,
+                lambda expert: expert.run(request, rising, cancel),
+                on_position=moved,
+                on_loading=lambda: rising(Progress('load', 0.0)),
+                cancel=cancel,
+            )
+        except MissingExtraError as error:
+            raise ExpertNotInstalledError(f'expert {name!r}: {error}') from error
 
     def unload(self, name: str) -> None:
-        """Give back the memory of an expert; nothing to do where it is not loaded."""
-        expert = self._loaded.pop(name, None)
-        if expert is not None:
-            expert.unload()
+        """Give back the memory of an expert; nothing to do where it is not loaded.
+
+        Raises ConfigError for an unknown name, ExpertError while it is at work.
+        """
+        self.entry(name)
+        self.residency.unload(name)
 
     def close(self) -> None:
-        """Unload every expert."""
-        for name in tuple(self._loaded):
-            self.unload(name)
+        """Unload every expert; what is at work is unloaded at its end."""
+        self.residency.close()
 
     def list(self) -> tuple[ExpertStatus, ...]:
-        """Return all experts with their state: loaded, available or unavailable."""
+        """Return all experts with their state: busy, loaded, available or unavailable."""
         return tuple(self._status(name) for name in self.config.experts)
+
+    def get(self, name: str) -> Expert:
+        """Return an expert by its name, loaded or not.
+
+        Raises ConfigError for an unknown name and for options that it does not take,
+        ExpertNotInstalledError where its code or its weights are missing.
+        """
+        with self._building:
+            if name not in self._built:
+                self._built[name] = self._build(name)
+            elif not self.residency.residence(name).loaded:
+                self._check_weights(name)
+            return self._built[name]
 
     def _status(self, name: str) -> ExpertStatus:
         entry = self.config.experts[name]
-        state, reason = 'loaded', ''
-        if name not in self._loaded:
+        residence = self.residency.residence(name)
+        state, reason = 'available', residence.error
+        if residence.loaded:
+            state = 'busy' if residence.busy else 'loaded'
+        else:
             try:
-                self._build(name)
-                state = 'available'
+                self.get(name)
             except (ExpertNotInstalledError, ConfigError, ModelFileError) as error:
                 state, reason = 'unavailable', str(error)
         return ExpertStatus(
@@ -177,31 +306,48 @@ class ExpertRegistry:
             tuple(task for task, bound in self.config.tasks.items() if bound == name),
             state,
             reason,
-            str(self._weights(entry) or ''),
+            str(self.weights(name) or ''),
             entry.memory_mib,
             entry.licence,
+            entry.non_commercial,
+            entry.need.device,
+            residence.load_seconds,
         )
 
-    def _weights(self, entry: ExpertEntry) -> Path | None:
-        if entry.weights is None:
-            return None
-        return (self._folder / Path(entry.weights).expanduser()).resolve()
+    def _check_weights(self, name: str) -> None:
+        entry, weights = self.entry(name), self.weights(name)
+        if weights is None or weights.exists():
+            return
+        fetch = f'fetch them with: unifiedmllm experts download {name}, ' if entry.repo else ''
+        raise ExpertNotInstalledError(
+            f'expert {name!r} has no weights at {weights}: {fetch}put them there or set another '
+            'path in experts.yaml'
+        )
 
     def _build(self, name: str) -> Expert:
-        entry = self.config.experts[name]
-        weights = self._weights(entry)
+        entry = self.entry(name)
         factory = _implementation(name, entry.implementation)
-        if weights is not None and not weights.exists():
-            raise ExpertNotInstalledError(
-                f'expert {name!r} has no weights at {weights}: put them there or set another path '
-                'in experts.yaml'
-            )
+        self._check_weights(name)
+        options = {**entry.defaults, **({'variant': entry.variant} if entry.variant else {})}
         try:
-            return factory(name=name, weights=weights, **entry.defaults)
+            return factory(name=name, weights=self.weights(name), **options)
         except TypeError as error:
             raise ConfigError(
-                f'expert {name!r} does not take the defaults {entry.defaults}: {error}'
+                f'expert {name!r} does not take the defaults {options}: {error}'
             ) from error
+
+
+class _Rising:
+    """Passes progress on and never lets it fall, though work may be done a second time."""
+
+    def __init__(self, heard: OnProgress) -> None:
+        self._heard, self._highest = heard, 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        if progress.fraction < self._highest:
+            progress = Progress(progress.phase, self._highest, progress.preview)
+        self._highest = progress.fraction
+        self._heard(progress)
 
 
 def _implementation(name: str, reference: str) -> Callable[..., Expert]:
