@@ -143,7 +143,7 @@ def full_disk(limit: int) -> Iterator[None]:
 @pytest.mark.parametrize('limit', [0, 100])
 @pytest.mark.parametrize('result', results(), ids=lambda one: type(one).__name__)
 def test_a_full_disk_leaves_nothing_behind(result: Result, limit: int, tmp_path: Path) -> None:
-    with full_disk(limit), pytest.raises(WriteError, match='free some space|disk not full'):
+    with full_disk(limit), pytest.raises(WriteError, match=r'free some space|disk not full'):
         save_result(result, tmp_path, 'job')
     assert list(tmp_path.iterdir()) == []
 

@@ -11,7 +11,7 @@ from unifiedmllm_ros.experts.seeding import derived_seed, seeded
 
 
 def test_derived_seeds_are_the_same_everywhere_and_differ_by_expert_and_item() -> None:
-    assert derived_seed(7, 'sd15', 0) == 2275126284838888420
+    assert derived_seed(7, 'sd15', 0) == 5506410775378302372
     seeds = {
         derived_seed(seed, expert, item)
         for seed in (0, 1, 12)
@@ -53,6 +53,5 @@ def test_the_same_seed_draws_the_same_and_the_world_outside_does_not_notice(seed
 def test_generators_are_put_back_after_an_error_too() -> None:
     state = np.random.get_state()[1].copy()
     with pytest.raises(ZeroDivisionError), seeded(3):
-        np.random.random()
-        raise ZeroDivisionError
+        _ = 1 // int(np.random.random())
     np.testing.assert_array_equal(np.random.get_state()[1], state)
