@@ -7,6 +7,7 @@ from random import Random
 
 import pytest
 
+from unifiedmllm_ros.tabletop.followup_phrasings import FOLLOW_UPS
 from unifiedmllm_ros.tabletop.lexicon import default_lexicon
 from unifiedmllm_ros.tabletop.phrasings import REQUESTS, Bank
 from unifiedmllm_ros.tabletop.phrasings import banks as looking_banks
@@ -21,7 +22,12 @@ SLOTS = {'x', 'xs', 'n', 'ns', 'a', 'y', 'b', 'c', 'rel', 'colour', 'some', 'use
 
 
 def banks() -> dict[str, Bank]:
-    return {**looking_banks(), **TASK_REQUESTS, **{f'place {k}': b for k, b in PLACES.items()}}
+    return {
+        **looking_banks(),
+        **TASK_REQUESTS,
+        **FOLLOW_UPS,
+        **{f'place {k}': b for k, b in PLACES.items()},
+    }
 
 
 MAIN_REQUESTS = ('one_ground', 'one_seg', 'all_ground', 'all_seg', 'count', 'exists')

@@ -141,14 +141,17 @@ def questions(
 def corpus(
     rng: Random, count: int, phrasings: str = 'train', lexicon: Lexicon | None = None
 ) -> Iterator[str]:
-    """Yield `count` lines of text, questions and answers in turn, from scenes made up."""
+    """Yield `count` lines of text, questions and answers in turn, from scenes made up; dialogues
+    among them."""
+    from unifiedmllm_ros.tabletop.dialogues import dialogue
     from unifiedmllm_ros.tabletop.symbolic import sample_scene
 
     lexicon = lexicon or default_lexicon()
     made = 0
     while made < count:
         scene = sample_scene(rng, lexicon)
-        for question in questions(scene, rng, phrasings, lexicon=lexicon):
+        asked = questions(scene, rng, phrasings, lexicon=lexicon)
+        for question in asked + dialogue(scene, rng, phrasings, lexicon=lexicon):
             for line in (f' {question.text}', f' {question.answer_text}'):
                 if made < count:
                     yield line

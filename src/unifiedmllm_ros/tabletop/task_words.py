@@ -25,7 +25,7 @@ def _list(text: str) -> tuple[str, ...]:
 NEW_THINGS = _list(
     """banana | apple | lemon | pear | candle | lamp | clock | vase | jar | flower | teapot | egg
     cake | carrot | potato | onion | hammer | phone | key | ball | toy car | teddy bear | pencil
-    shoe | hat | sponge | bell | cactus | coin | tomato | sandwich | cup of tea | glass of water
+    shoe | hat | sponge | bell | plant | coin | tomato | sandwich | slice of pizza | glass of water
     birthday cake | green apple | red ball | yellow flower | blue vase | small lamp"""
 )
 """Things that edits bring into the picture."""
