@@ -105,7 +105,8 @@ def dialogue(
     state = State(View(scene, lexicon))
     said: list[Question] = []
     while len(said) < turns:
-        share = FOLLOW_UP_SHARE if state.focus else OTHER_SHARE
+        named = state.focus is not None or (state.last is not None and state.last.kind == 'remove')
+        share = FOLLOW_UP_SHARE if named else OTHER_SHARE
         followed = _follow(state, rng, phrasings) if rng.random() < share else None
         if followed is not None:
             question = _worded(followed, rng, phrasings)
@@ -228,7 +229,7 @@ def _followers(state: State) -> tuple[Follower, ...]:
         turned = (_then_edit, _as_video, _as_sound)
         return turned if last.relation == 'again' else (_again, *turned)
     if task == 'regedit' and state.focus is None:
-        return (_still, _count_left, _other, _also, _also)
+        return (_still, _still, _count_left, _count_left, _other, _also)
     if state.focus is None:
         return (_also,) if task == 'absent' else ()
     if len(state.focus.boxes) > 1:
