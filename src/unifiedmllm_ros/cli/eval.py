@@ -19,9 +19,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     tabletop.add_argument('--questions', type=int, default=12, help='questions per scene')
     tabletop.add_argument(
         '--phrasings',
-        choices=('train', 'test'),
+        choices=('train', 'test', 'both'),
         default='test',
-        help='wordings: those held out for testing, or those of training',
+        help='wordings: those held out for testing, those of training, or both in one report',
+    )
+    tabletop.add_argument(
+        '--dialogues', type=int, default=0, help='dialogues of three turns per scene (0)'
     )
     tabletop.add_argument('--seed', type=int, default=0, help='seed of the questions')
     tabletop.add_argument('--threads', type=int, default=2, help='CPU threads')
@@ -64,7 +67,8 @@ def run_tabletop(args: argparse.Namespace) -> int:
     """Evaluate, print the table, write the report."""
     from unifiedmllm_ros.evaluation.tabletop import TabletopTest, evaluate, table
 
-    test = TabletopTest(args.data, args.scenes, args.questions, args.phrasings, args.seed)
+    test = TabletopTest(args.data, args.scenes, args.questions, args.phrasings, args.seed,
+                        args.dialogues)  # fmt: skip
     report = evaluate(test, args.model, args.threads, args.failures)
     print(table(report))
     if args.json:
