@@ -33,9 +33,13 @@ def test_scenes_become_conversations(tmp_path: Path) -> None:
     written = list(read_conversations(tmp_path / 'conversations.jsonl', check_media=True))
     assert written
     assert all(1 <= len(list(talk.exchanges())) <= 5 for talk in written)
-    again = list(command.conversations(tmp_path / 'scenes.jsonl', 5, 0))
+    talks = [talk for talk in written if '-dialogue-' in talk.id]
+    assert len(talks) == 2 * 3
+    assert all(len(list(talk.exchanges())) == 3 for talk in talks)
+    assert not any('<regedit>' in turn.text for t in written if t not in talks for turn in t.turns)
+    again = list(command.conversations(tmp_path / 'scenes.jsonl', 5, 0, 2))
     assert again == written
-    assert list(command.conversations(tmp_path / 'scenes.jsonl', 5, 1)) != written
+    assert list(command.conversations(tmp_path / 'scenes.jsonl', 5, 1, 2)) != written
 
 
 @pytest.mark.parametrize(
@@ -44,6 +48,7 @@ def test_scenes_become_conversations(tmp_path: Path) -> None:
         (('--count', '0', '--split', 'test'), '--count is 0'),
         (('--count', '1', '--split', 'test', '--workers', '-1'), '--workers is -1'),
         (('--count', '1', '--split', 'test', '--width', '4000'), 'too large'),
+        (('--count', '1', '--split', 'test', '--dialogues', '-1'), '--dialogues is -1'),
         (('--count', '1', '--split', 'test', '--seed', '-2'), '--seed is -2'),
         (('--count', '1', '--split', 'train', '--held-out'), 'never for training'),
     ],

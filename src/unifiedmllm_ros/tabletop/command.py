@@ -35,6 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--workers', type=int, default=1, help='processes (1); each needs 1.5 GiB')
     parser.add_argument('--questions', type=int, default=20, help='questions per scene (20)')
     parser.add_argument(
+        '--dialogues', type=int, default=2, help='dialogues of three turns per scene (2)'
+    )
+    parser.add_argument(
         '--held-out',
         action='store_true',
         help='every scene holds an object that training never shows (test split only)',
@@ -51,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         write_dataset(
             request, args.workers, lambda done: progress.update(bar, completed=done, refresh=True)
         )
-        bar = progress.add_task('conversations', total=args.count)
+        bar = progress.add_task('conversations', total=args.count * (1 + args.dialogues))
         for _ in _write(args):
             progress.advance(bar)
     print(f'{args.count} scenes in {args.out}')
@@ -64,6 +67,8 @@ def _request(args: argparse.Namespace) -> DatasetRequest:
             raise ConfigError(f'--{name} is {getattr(args, name)}: give at least 1')
     if max(args.width, args.height) > 3840:
         raise ConfigError(f'{args.width}x{args.height} is too large: at most 3840 pixels a side')
+    if args.dialogues < 0:
+        raise ConfigError(f'--dialogues is {args.dialogues}: give 0 or more')
     if args.seed < 0:
         raise ConfigError(f'--seed is {args.seed}: give 0 or more')
     if args.held_out and args.split != 'test':
@@ -89,23 +94,34 @@ def _write(args: argparse.Namespace) -> Iterator[None]:
 
     partial = args.out / f'{CONVERSATIONS}.part'
     with open(partial, 'w', encoding='utf-8') as lines:
-        for conversation in conversations(args.out / SCENES, args.questions, args.seed):
+        for conversation in conversations(
+            args.out / SCENES, args.questions, args.seed, args.dialogues
+        ):
             lines.write(to_line(conversation))
             yield
     partial.replace(args.out / CONVERSATIONS)
 
 
-def conversations(scenes: Path, questions_each: int, seed: int) -> Iterator[Conversation]:
-    """One conversation for each scene of a scenes.jsonl that offers a question.
+def conversations(
+    scenes: Path, questions_each: int, seed: int, dialogues_each: int = 0
+) -> Iterator[Conversation]:
+    """Conversations about each scene of a scenes.jsonl: one of questions that have nothing to do
+    with one another, and `dialogues_each` dialogues whose turns have.
 
     The phrasings are those of the scene's split; the same scene and `seed` give the same text.
     """
     from unifiedmllm_ros.tabletop.conversations import questions_to_conversation
-    from unifiedmllm_ros.tabletop.questions import questions
+    from unifiedmllm_ros.tabletop.dialogues import dialogue
+    from unifiedmllm_ros.tabletop.questions import EDITS, KINDS, questions
     from unifiedmllm_ros.tabletop.record import read_scenes
 
+    # After an edit the next question would be about another picture: only dialogues follow that.
+    kinds = [kind for kind in KINDS if kind not in EDITS]
     for scene in read_scenes(scenes):
         rng = Random(f'{scene.split}/{seed}/{scene.id}')
-        asked = questions(scene, rng, phrasings=scene.split, count=questions_each)
+        asked = questions(scene, rng, scene.split, kinds, questions_each)
         if asked:
             yield questions_to_conversation(scene, asked)
+        for number in range(dialogues_each):
+            talk = dialogue(scene, rng, scene.split)
+            yield questions_to_conversation(scene, talk, f'-dialogue-{number}')

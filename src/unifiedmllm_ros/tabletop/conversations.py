@@ -10,8 +10,10 @@ from unifiedmllm_ros.tabletop.questions import Question
 from unifiedmllm_ros.tabletop.record import SceneRecord
 
 
-def questions_to_conversation(scene: SceneRecord, questions: Sequence[Question]) -> Conversation:
-    """One conversation with a question and its answer per turn pair.
+def questions_to_conversation(
+    scene: SceneRecord, questions: Sequence[Question], name: str = ''
+) -> Conversation:
+    """One conversation with a question and its answer per turn pair; `name` ends its id.
 
     `targets` names the scene and its mask, and for every question its kind, task and the indices
     of the objects that it asks for.
@@ -21,7 +23,7 @@ def questions_to_conversation(scene: SceneRecord, questions: Sequence[Question])
         turns.append(Turn(role='user', text=question.text))
         turns.append(Turn(role='assistant', text=question.answer_text))
     return Conversation(
-        id=f'tabletop-{scene.split}-{scene.id}',
+        id=f'tabletop-{scene.split}-{scene.id}{name}',
         kind='tabletop',
         image=scene.image or None,
         turns=tuple(turns),

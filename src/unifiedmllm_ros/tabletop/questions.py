@@ -52,6 +52,8 @@ PROPOSERS: Mapping[str, Proposer] = {
 KINDS: tuple[str, ...] = tuple(PROPOSERS)
 LOOKING: tuple[str, ...] = KINDS[:10]
 """Kinds that ask what is to be seen: grounding, masks, numbers, yes or no, what is not there."""
+EDITS = ('remove', 'replace', 'recolour', 'add', 'edit')
+"""Kinds after which the picture is another one."""
 SPLITS = ('train', 'test')
 
 _WEIGHTS = {
