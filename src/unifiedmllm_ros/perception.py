@@ -7,9 +7,10 @@ the text calls for. One thread uses a perceiver at a time.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -27,11 +28,22 @@ from unifiedmllm_ros.model.protocol import (
     MultimodalModel,
     Turn,
 )
-from unifiedmllm_ros.representation import IncrementalParser, Part, Problem, Response, TaskCall
+from unifiedmllm_ros.representation import (
+    IncrementalParser,
+    Part,
+    Problem,
+    Region,
+    Response,
+    TaskCall,
+)
 from unifiedmllm_ros.router import Router
+from unifiedmllm_ros.session import Session
 
 MIN_SIDE = 2
 MAX_PIXELS = 100_000_000
+
+# Tasks that leave the picture as it is.
+_KEEPS = ('seg', 'vidseg', 'audgen')
 
 OnText = Callable[[str], None]
 
@@ -53,6 +65,8 @@ class Answer:
     response, problems: the same, read; problems is empty for a grammatical answer.
     masks: one for each box that was segmented, in the order of the boxes in the response.
     results, failures: what the experts gave, and the calls that failed.
+    calls: the calls that gave `results`, in the same order.
+    image: the picture that the calls made of the one asked about, None where they made none.
     stages: wall time in ms: encode (of the image, once for all its questions), decode, experts.
     """
 
@@ -65,6 +79,8 @@ class Answer:
     failures: tuple[Failure, ...]
     stages: dict[str, float]
     model: ModelInfo
+    calls: tuple[TaskCall, ...] = ()
+    image: NDArray[np.uint8] | None = None
 
     @property
     def turn(self) -> Turn:
@@ -87,6 +103,7 @@ class Perceiver:
         self.model = model
         self.router = router
         self._seen: _Seen | None = None
+        self._made: _Seen | None = None
 
     @classmethod
     def load(
@@ -108,17 +125,16 @@ class Perceiver:
 
         The array is kept, not copied. Raises ImageError for anything else; then there is no image.
         """
-        self._seen = None
+        self._seen = self._made = None
         check_image(image)
-        start = time.perf_counter()
-        features = self.model.encode(image)
-        self._seen = _Seen(image, features, (time.perf_counter() - start) * 1000)
+        self._seen = self._look(image)
 
     def ask(
         self,
         instruction: str,
         *,
         history: Sequence[Turn] = (),
+        session: Session | None = None,
         on_text: OnText | None = None,
         on_progress: OnProgress = unheard,
         cancel: Cancel | EventLike | None = None,
@@ -128,7 +144,9 @@ class Perceiver:
     ) -> Answer:
         """Ask one question about the image.
 
-        history: earlier turns about it, oldest first.
+        history: earlier turns about it, oldest first; by default those of the session.
+        session: what was seen, said and made before. The question is about its current picture:
+        the image that was set, or what earlier answers have made of it. It remembers this turn.
         on_text: gets the prose of the answer piece by piece; together they are `response.text`.
         on_progress: hears of the experts' work.
         cancel: an event or a function; once it is set the work stops within one step.
@@ -139,44 +157,65 @@ class Perceiver:
         call that fails does not take the answer away: it is one of its failures.
         """
         question = clean_instruction(instruction)
-        seen = self._image()
+        seen = self._image(session)
         stop = as_cancel(cancel)
         check(stop, 'the question')
         stages = {'encode': seen.encode_ms, 'decode': 0.0, 'experts': 0.0}
         reading = _Reading(on_text or _silent)
         with _timed(stages, 'decode'):
-            conversation = Conversation(question, tuple(history))
+            turns = tuple(history) or (session.turns if session else ())
+            conversation = Conversation(question, turns)
             for chunk in self.model.stream(seen.features, conversation, stop):
                 reading.take(chunk.text, chunk.confidence)
                 check(stop, 'the question')
             response, problems = reading.close()
-        work = _Work(self.router, seen.image, seed, on_progress, stop)
+        work = _Work(self.router, seen.image, session, seed, on_progress, stop)
         with _timed(stages, 'experts'):
             if execute:
-                work.segment(response, mask_all)
-                work.run_others(response)
-        return Answer(
+                work.carry_out(response, mask_all)
+        answer = Answer(
             question,
             ''.join(reading.raw),
             response,
             problems,
-            tuple(work.masks),
+            work.masks,
             tuple(work.results),
             tuple(work.failures),
             stages,
             self.model.info,
+            tuple(work.calls),
+            work.made,
         )
+        if session is not None:
+            session.end_turn(answer.turn, response.regions)
+        return answer
 
     def close(self) -> None:
         """Forget the image and unload the experts."""
-        self._seen = None
+        self._seen = self._made = None
         if self.router is not None:
             self.router.close()
 
-    def _image(self) -> _Seen:
+    def _image(self, session: Session | None) -> _Seen:
+        if session is not None:
+            if self._seen is not None:
+                session.see(self._seen.image)
+            if session.image is not None and session.changed:
+                return self._look_at_made(session.image)
         if self._seen is None:
             raise NoImageError('there is no image to ask about: call set_image() first')
         return self._seen
+
+    def _look_at_made(self, image: NDArray[np.uint8]) -> _Seen:
+        if self._made is None or self._made.image is not image:
+            check_image(image)
+            self._made = self._look(image)
+        return self._made
+
+    def _look(self, image: NDArray[np.uint8]) -> _Seen:
+        start = time.perf_counter()
+        features = self.model.encode(image)
+        return _Seen(image, features, (time.perf_counter() - start) * 1000)
 
 
 class _Reading:
@@ -210,36 +249,77 @@ class _Work:
         self,
         router: Router | None,
         image: NDArray[np.uint8],
+        session: Session | None,
         seed: int,
         on_progress: OnProgress,
         cancel: Cancel,
     ) -> None:
-        self.masks: list[Mask] = []
         self.results: list[Result] = []
+        self.calls: list[TaskCall] = []
         self.failures: list[Failure] = []
+        self._masks: list[tuple[int, Mask]] = []
         self._router = router
         self._image = image
+        self._session = session or Session()
+        if session is None:
+            self._session.see(image)
         self._seed = seed
         self._on_progress = on_progress
         self._cancel = cancel
 
-    def segment(self, response: Response, mask_all: bool) -> None:
-        """Segment all regions that want a mask in one run of the expert."""
-        wanted = [call for call in response.calls if call.task == 'seg' and call.regions]
-        regions = tuple(region for call in wanted for region in call.regions)
-        note = ' '.join(call.argument for call in wanted if call.argument)
-        if mask_all:
-            regions = response.regions
-        if regions:
-            result = self._run(TaskCall('seg', note, regions))
-            if isinstance(result, SegmentationResult):
-                self.masks.extend(result.masks)
+    @property
+    def masks(self) -> tuple[Mask, ...]:
+        """The masks that lie in the image, in the order of their boxes in the response."""
+        return tuple(mask for _, mask in sorted(self._masks, key=lambda one: one[0]))
 
-    def run_others(self, response: Response) -> None:
-        """Run the other calls in order, and those that cannot run to say why."""
-        for call in response.calls:
-            if call.task != 'seg' or not call.regions:
+    @property
+    def made(self) -> NDArray[np.uint8] | None:
+        """The current picture where it is not the one that was asked about."""
+        image = self._session.image
+        return None if image is self._image else image
+
+    def carry_out(self, response: Response, mask_all: bool) -> None:
+        """Run the calls in order; those that only segment the same picture, in one run.
+
+        A `seg` after an edit sees the edited picture. mask_all: every region that belongs to no
+        such call is segmented too, in the picture that was asked about.
+        """
+        before, after = _around_first_change(response.calls)
+        late = {id(region) for call in after if _segments(call) for region in call.regions}
+        places = _numbered(response.regions)
+        if mask_all:
+            wanted = tuple(r for r in response.regions if id(r) not in late)
+        else:
+            wanted = _regions_of(before)
+        self._segment(_note(before), wanted, places)
+        for call in before:
+            if not _segments(call):
                 self._run(call)
+        self._run_in_turn(after, places)
+
+    def _run_in_turn(self, calls: Sequence[TaskCall], places: Mapping[int, int]) -> None:
+        for together, group in groupby(calls, key=_segments):
+            waiting = tuple(group)
+            if together:
+                self._segment(_note(waiting), _regions_of(waiting), places)
+            else:
+                for call in waiting:
+                    self._run(call)
+
+    def _segment(self, note: str, regions: tuple[Region, ...], places: Mapping[int, int]) -> None:
+        if not regions:
+            return
+        result = self._run(TaskCall('seg', note, regions))
+        image = self._session.image
+        # Masks of a picture of another size lie nowhere in this one: they are in `results` alone.
+        fits = image is not None and image.shape == self._image.shape
+        if isinstance(result, SegmentationResult) and fits:
+            order = [
+                places[id(region)] + index
+                for region in regions
+                for index in range(len(region.boxes))
+            ]
+            self._masks += zip(order, result.masks, strict=False)
 
     def _run(self, call: TaskCall) -> Result | None:
         if self._router is None:
@@ -247,7 +327,7 @@ class _Work:
         try:
             result = self._router.run(
                 call,
-                self._image,
+                session=self._session,
                 seed=self._seed,
                 progress=self._on_progress,
                 cancel=self._cancel,
@@ -258,7 +338,39 @@ class _Work:
             self.failures.append(Failure(call, error))
             return None
         self.results.append(result)
+        self.calls.append(call)
         return result
+
+
+def _segments(call: TaskCall) -> bool:
+    return call.task == 'seg' and bool(call.regions)
+
+
+def _around_first_change(
+    calls: Sequence[TaskCall],
+) -> tuple[tuple[TaskCall, ...], tuple[TaskCall, ...]]:
+    """Split calls where the first one stands that may make another picture."""
+    for index, call in enumerate(calls):
+        if call.task not in _KEEPS:
+            return tuple(calls[:index]), tuple(calls[index:])
+    return tuple(calls), ()
+
+
+def _regions_of(calls: Sequence[TaskCall]) -> tuple[Region, ...]:
+    return tuple(region for call in calls if _segments(call) for region in call.regions)
+
+
+def _note(calls: Sequence[TaskCall]) -> str:
+    return ' '.join(call.argument for call in calls if _segments(call) and call.argument)
+
+
+def _numbered(regions: Sequence[Region]) -> dict[int, int]:
+    """The number of the first box of each region, by the region's identity."""
+    numbers, count = {}, 0
+    for region in regions:
+        numbers[id(region)] = count
+        count += len(region.boxes)
+    return numbers
 
 
 def check_image(image: NDArray[np.uint8]) -> None:

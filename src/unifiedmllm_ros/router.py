@@ -28,6 +28,7 @@ from unifiedmllm_ros.experts.base import (
 from unifiedmllm_ros.experts.registry import ExpertRegistry
 from unifiedmllm_ros.experts.residency import OnPosition, unheard_position
 from unifiedmllm_ros.representation import TASKS, Argument, Box, Region, TaskCall, TaskSpec
+from unifiedmllm_ros.session import Session
 
 
 class Router:
@@ -48,6 +49,7 @@ class Router:
         *,
         frames: Sequence[NDArray[np.uint8]] = (),
         rate: float = 0.0,
+        session: Session | None = None,
         seed: int = 0,
         parameters: Mapping[str, Any] | None = None,
         progress: OnProgress = unheard,
@@ -57,33 +59,51 @@ class Router:
         """Run one call on an image, (height, width, 3) uint8 RGB, where the task needs one.
 
         frames: of a video, those after `image`, which is its first; rate: its frames per second.
+        session: what was seen and made before: the call works on its current picture and, where it
+        needs regions and has none, on those spoken of last; what comes of it is remembered there.
         on_position: hears how many requests are before this one on its expert's device.
 
         Raises UnknownTaskError, MissingArgumentError, MissingRegionError, MissingImageError and
         ExpertNotInstalledError before anything runs; ExpertError, ModelFileError or Cancelled
         from the expert.
         """
+        if session is not None:
+            if image is not None:
+                session.see(image, frames, rate)
+            call = session.completed(call)
+            image, frames, rate = session.image, session.frames, session.rate
         request = make_request(
             call, image, frames=frames, rate=rate, seed=seed, parameters=parameters
         )
         check(cancel, f'task {call.task}')
-        return self.registry.run(request, progress=progress, on_position=on_position, cancel=cancel)
+        result = self.registry.run(
+            request, progress=progress, on_position=on_position, cancel=cancel
+        )
+        if session is not None:
+            session.take(call, result)
+        return result
 
     def run_all(
         self,
         calls: Iterable[TaskCall],
         image: NDArray[np.uint8] | None = None,
         *,
+        session: Session | None = None,
         seed: int = 0,
         progress: OnProgress = unheard,
         cancel: Cancel = never,
     ) -> tuple[Result, ...]:
-        """Run calls one after the other; `progress` covers all of them. Raises as `run` does."""
-        waiting = tuple(calls)
+        """Run calls one after the other, each on what the ones before it made of the image.
+
+        `progress` covers all of them. Raises as `run` does.
+        """
+        waiting, session = tuple(calls), session or Session()
         results: list[Result] = []
         for index, call in enumerate(waiting):
             share = _Share(progress, index, len(waiting))
-            results.append(self.run(call, image, seed=seed, progress=share, cancel=cancel))
+            results.append(
+                self.run(call, image, session=session, seed=seed, progress=share, cancel=cancel)
+            )
         return tuple(results)
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ from unifiedmllm_ros.errors import (
     ConfigError,
     ExpertNotInstalledError,
     ModelFileError,
+    OutOfMemoryError,
     UnknownTaskError,
 )
 from unifiedmllm_ros.experts.registry import ExpertRegistry
@@ -102,6 +103,8 @@ def test_tasks_without_an_expert_name_the_remedy(tmp_path: Path) -> None:
         (('seg: net', 'edit: net'), 'image_edit'),
         (('seg: net', 'dance: net'), 'dance'),
         (('memory_mib: 12', 'memory_mib: -1'), r'memory_mib.*0'),
+        (('memory_mib: 12', 'offload_mib: 12'), r'offload_mib 12 is more than memory_mib 0'),
+        (('weights: weights/mask.onnx', 'repo: a/b'), r'repo .a/b. needs weights'),
         (('memory_mib: 12', 'memory: 12'), 'experts.net.memory'),
         (('kind: segmentation', ''), 'experts.net.kind'),
         (('experts:', 'experts: ['), 'YAML'),
@@ -130,6 +133,27 @@ def test_defaults_that_the_implementation_does_not_take_are_refused(tmp_path: Pa
     write_channel_network(tmp_path / 'weights' / 'mask.onnx')
     registry = ExpertRegistry.from_file(write(tmp_path, NETWORK.replace('threads', 'treads')))
     with pytest.raises(ConfigError, match='treads'):
+        registry.expert('seg')
+
+
+def test_entries_tell_how_missing_weights_are_fetched(tmp_path: Path) -> None:
+    text = NETWORK.replace('weights: weights', 'repo: someone/masks\n    weights: weights')
+    registry = ExpertRegistry.from_file(write(tmp_path, text))
+    with pytest.raises(ExpertNotInstalledError, match='unifiedmllm experts download net'):
+        registry.expert('seg')
+
+
+def test_an_unknown_name_is_refused_with_those_that_there_are(tmp_path: Path) -> None:
+    registry = ExpertRegistry.from_file(write(tmp_path, NETWORK))
+    for ask in (registry.get, registry.unload, registry.entry):
+        with pytest.raises(ConfigError, match=r"no expert 'nobody'.*net, cut"):
+            ask('nobody')
+
+
+def test_the_file_sets_budgets_by_device(tmp_path: Path) -> None:
+    registry = ExpertRegistry.from_file(write(tmp_path, NETWORK + 'memory_mib: {cpu: 5}\n'))
+    write_channel_network(tmp_path / 'weights' / 'mask.onnx')
+    with pytest.raises(OutOfMemoryError, match=r"'net' needs 12 MiB.*5 MiB"):
         registry.expert('seg')
 
 
@@ -170,11 +194,15 @@ def test_the_package_file_is_valid_and_segments_with_the_mask_network() -> None:
     registry = ExpertRegistry.from_file()
     assert registry.name_for('seg') == 'mask_network'
     assert registry.name_for('vidseg') == 'mask_flow'
+    assert registry.name_for('edit') == 'classical_edit'
+    assert registry.name_for('regedit') == 'classical_region_edit'
     kinds = {status.name: status.kind for status in registry.list()}
-    images = {'grabcut', 'mask_network', 'sam2', 'seem_focal_l', 'seem_focal_t'}
-    assert {name for name, kind in kinds.items() if kind == TASKS['seg'].expert} == images
-    videos = {'mask_flow', 'sam2_video'}
-    assert {name for name, kind in kinds.items() if kind == TASKS['vidseg'].expert} == videos
+
+    def names(task: str) -> set[str]:
+        return {name for name, kind in kinds.items() if kind == TASKS[task].expert}
+
+    assert {'grabcut', 'mask_network', 'sam2', 'seem_focal_l', 'seem_focal_t'} <= names('seg')
+    assert {'mask_flow', 'sam2_video'} <= names('vidseg')
 
 
 def test_every_expert_of_the_package_takes_its_defaults() -> None:
@@ -184,4 +212,5 @@ def test_every_expert_of_the_package_takes_its_defaults() -> None:
         module, _, attribute = entry.implementation.partition(':')
         factory = getattr(importlib.import_module(module), attribute)
         weights = None if entry.weights is None else Path(entry.weights)
-        assert factory(name=name, weights=weights, **entry.defaults).name == name
+        options = {**entry.defaults, **({'variant': entry.variant} if entry.variant else {})}
+        assert factory(name=name, weights=weights, **options).name == name

@@ -8,6 +8,7 @@ used ones have made room. It knows nothing of tasks and imports no framework.
 from __future__ import annotations
 
 import gc
+import importlib
 import math
 import sys
 import threading
@@ -21,7 +22,7 @@ from typing import Any, TypeVar
 import psutil
 
 from unifiedmllm_ros.cancellation import Cancel, check, never
-from unifiedmllm_ros.errors import ExpertError, OutOfMemoryError
+from unifiedmllm_ros.errors import ExpertError, OutOfMemoryError, UnifiedMLLMError
 from unifiedmllm_ros.experts.base import Expert
 
 T = TypeVar('T')
@@ -374,7 +375,7 @@ class _BeyondBudget(OutOfMemoryError):
 def device_key(device: str) -> str:
     """Return the one name of a device: `cuda` is `cuda:0`, `auto` the first GPU or the CPU."""
     if device == 'auto':
-        device = 'cuda' if _gpu() is not None else 'cpu'
+        device = 'cuda' if _gpu(needed=True) is not None else 'cpu'
     return 'cuda:0' if device == 'cuda' else device
 
 
@@ -389,7 +390,8 @@ def free_mib(device: str) -> float:
 def is_out_of_memory(error: BaseException | None) -> bool:
     """Return whether an error, or what caused it, is a lack of memory, in whatever library."""
     while error is not None:
-        if isinstance(error, MemoryError | OutOfMemoryError) or _of_torch(error):
+        code = error.code if isinstance(error, UnifiedMLLMError) else ''
+        if isinstance(error, MemoryError) or code == OutOfMemoryError.code or _of_torch(error):
             return True
         error = error.__cause__
     return False
@@ -409,11 +411,17 @@ def _of_torch(error: BaseException) -> bool:
 def _default_budget(device: str) -> float:
     if device == 'cpu':
         return _CPU_SHARE * float(psutil.virtual_memory().total) / _MIB
-    cuda = _gpu()
+    cuda = _gpu(needed=True)
     return math.inf if cuda is None else _GPU_SHARE * float(cuda.mem_get_info(device)[1]) / _MIB
 
 
-def _gpu() -> Any:
+def _gpu(needed: bool = False) -> Any:
+    """torch.cuda where there is a GPU and torch is loaded, or can be and is needed; else None."""
+    if needed:
+        try:
+            importlib.import_module('torch')
+        except ImportError:
+            return None
     cuda = getattr(sys.modules.get('torch'), 'cuda', None)
     return cuda if cuda is not None and cuda.is_available() else None
 
