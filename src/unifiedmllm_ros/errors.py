@@ -55,6 +55,20 @@ class ModelFileError(UnifiedMLLMError):
     code = 'model_file'
 
 
+class BackendError(ConfigError):
+    """A backend that is not there, or that cannot run on this machine."""
+
+
+class EngineFileError(ModelFileError):
+    """A cached engine that cannot be used or written: corrupt, foreign, stale or forbidden."""
+
+
+class GpuMemoryError(UnifiedMLLMError):
+    """The GPU has not enough memory to build or to run a model."""
+
+    code = 'out_of_memory'
+
+
 class ModelError(UnifiedMLLMError):
     """A model that ran and gave something unusable, such as NaN."""
 

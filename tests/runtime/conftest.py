@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ import pytest
 
 from unifiedmllm_ros.model.processing import ProcessorConfig, UnifiedMLLMProcessor
 from unifiedmllm_ros.model.tokenizer import build_tokenizer
-from unifiedmllm_ros.runtime.manifest import GraphFile, Manifest
+from unifiedmllm_ros.runtime.manifest import FORMAT, GraphFile, Manifest
 from unifiedmllm_ros.runtime.onnx_engine import OnnxEngine
 from unifiedmllm_ros.runtime.unified import UnifiedModel
 
@@ -94,7 +93,7 @@ def _llama(vocab: int) -> Any:
 def _export(folder: Path, language_model: Any, vocab: int) -> None:
     import torch
 
-    from unifiedmllm_ros.runtime.export import DecoderGraph, export_graph
+    from unifiedmllm_ros.runtime.export import ExportOptions, Graph, decoder_graph, write_graph
 
     class Vision(torch.nn.Module):
         def __init__(self) -> None:
@@ -105,27 +104,16 @@ def _export(folder: Path, language_model: Any, vocab: int) -> None:
             return self.patches(pixels).flatten(2).transpose(1, 2)
 
     folder.mkdir()
-    pixels = torch.rand(1, 3, *IMAGE_SIZE)
-    export_graph(Vision(), (pixels,), folder / 'vision.onnx', ['pixels'], ['features'])
-    past = torch.rand(LAYERS, 1, KV_HEADS, 5, HIDDEN // HEADS)
-    any_length = torch.export.Dim.DYNAMIC
-    holder = SimpleNamespace(language_model=language_model)
-    inputs = ['input_ids', 'features', 'past_k', 'past_v']
-    outputs = ['logits', 'present_k', 'present_v']
-    export_graph(
-        DecoderGraph(holder),  # type: ignore[arg-type]
-        (torch.ones(1, 3, dtype=torch.long), torch.rand(1, 4, HIDDEN), past, past.clone()),
-        folder / 'decoder.onnx',
-        inputs,
-        outputs,
-        dynamic_shapes=tuple({axis: any_length} for axis in (1, 1, 3, 3)),
-    )
+    pixels, any_number = torch.rand(2, 3, *IMAGE_SIZE), torch.export.Dim.DYNAMIC
+    names = (('pixels',), ('features',))
+    vision = Graph('vision', Vision(), (pixels,), *names, shapes=({0: any_number},))
+    options = ExportOptions(half_weights=False)
     graphs = {
-        'vision': graph_file(folder / 'vision.onnx', ['pixels'], ['features']),
-        'decoder': graph_file(folder / 'decoder.onnx', inputs, outputs),
+        graph.name: GraphFile.model_validate(write_graph(graph, folder, options))
+        for graph in (vision, decoder_graph(language_model))
     }
     manifest = Manifest(
-        format=1,
+        format=FORMAT,
         model='tiny',
         graphs=graphs,
         layers=LAYERS,

@@ -59,7 +59,7 @@ def log_mel(waves: Tensor, settings: MelSettings) -> Tensor:
     spectrum = torch.stft(
         waves.float(), settings.window, settings.hop, window=window, return_complex=True
     )
-    filters = _filters(settings).to(waves.device)
+    filters = log_mel_filters(settings).to(waves.device)
     if settings.scaling == 'whisper':
         # Whisper leaves the last frame out.
         levels = (filters @ spectrum[..., :-1].abs().square()).clamp(min=_FLOOR).log10()
@@ -69,7 +69,8 @@ def log_mel(waves: Tensor, settings: MelSettings) -> Tensor:
 
 
 @lru_cache(maxsize=4)
-def _filters(settings: MelSettings) -> Tensor:
+def log_mel_filters(settings: MelSettings) -> Tensor:
+    """(bands, window // 2 + 1): how much of each frequency goes into each band."""
     rows = mel_filter_bank(
         num_frequency_bins=settings.window // 2 + 1,
         num_mel_filters=settings.bands,
@@ -106,7 +107,10 @@ class AudioTower(nn.Module):
                 f'audio of shape {tuple(waves.shape)}; wanted (segments, {self.samples}) at '
                 f'{self.settings.rate} Hz, as split_segments() makes them'
             )
-        mel = log_mel(waves, self.settings).to(self.projector.linear1.weight.dtype)
+        return self.read(log_mel(waves, self.settings).to(self.projector.linear1.weight.dtype))
+
+    def read(self, mel: Tensor) -> Tensor:
+        """Log-mel spectrograms (N, bands, time) -> (N, tokens, D)."""
         states = self._encode(mel)
         pooled = nn.functional.adaptive_avg_pool1d(states.transpose(1, 2), self.tokens)
         return self.projector(pooled.transpose(1, 2))

@@ -12,6 +12,8 @@ from typing import Any, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
+from unifiedmllm_ros.errors import ConfigError, InstructionError
+
 Array = npt.NDArray[np.float32]
 
 
@@ -66,11 +68,65 @@ class Engine(Protocol):
         """Return a cache of the empty sequence."""
         ...
 
-    def step(self, ids: Sequence[int], cache: Any, features: Array | None = None) -> Array:
-        """Append visual tokens [F, D], then ids (T of them, at least one) to the cached sequence.
+    def encode_images(self, pixels: Array) -> Array:
+        """Turn pixels [B, 3, H, W] (RGB in 0..1) into visual tokens [B, N, D]."""
+        ...
 
-        Returns the logits [T, V] after each of the ids. The cache grows by F + T, or stays as it
-        was where this raises: InstructionError for a sequence longer than `info.max_length`,
-        ModelError where the library failed.
+    def encode_video(self, frames: Array) -> Array:
+        """Turn frames [F, 3, H, W], in order and as many as the model takes, into tokens [N, D].
+
+        Raises ConfigError where the model has no video branch.
         """
         ...
+
+    def encode_audio(self, wave: Array) -> Array:
+        """Turn a segment [samples] in -1..1 into tokens [N, D].
+
+        Raises ConfigError where the model has no audio branch.
+        """
+        ...
+
+    def step(
+        self,
+        ids: Sequence[int],
+        cache: Any,
+        features: Array | None = None,
+        last: int | None = None,
+    ) -> Array:
+        """Append visual tokens [F, D], then ids (T of them, at least one) to the cached sequence.
+
+        Returns the logits [T, V] after each of the ids, or [last, V] after the last ones: asking
+        for fewer saves the output layer's work on the others. The cache grows by F + T, or stays
+        as it was where this raises: InstructionError for a sequence longer than
+        `info.max_length`, ModelError where the library failed.
+        """
+        ...
+
+
+def check_length(info: EngineInfo, ids: Sequence[int], length: int, last: int | None) -> int:
+    """Check a step before an engine runs it; returns how many logits are wanted.
+
+    length: of the sequence after the step. Raises InstructionError where it is too long,
+    ValueError for a step without ids and for logits of more ids than there are.
+    """
+    if not ids:
+        raise ValueError('a step needs one token or more')
+    wanted = len(ids) if last is None else last
+    if not 1 <= wanted <= len(ids):
+        raise ValueError(f'logits of the last {wanted} of {len(ids)} ids')
+    if length > info.max_length:
+        raise InstructionError(
+            f'the conversation takes {length} positions, {info.model} has {info.max_length}; '
+            'shorten the instruction or begin a new conversation'
+        )
+    return wanted
+
+
+def check_medium(
+    model: str, medium: str, wanted: tuple[int, ...] | None, found: tuple[int, ...]
+) -> None:
+    """Raise ConfigError for a branch that a model lacks, ValueError for a wrong size."""
+    if wanted is None:
+        raise ConfigError(f'{model} has no {medium} branch: export a model that has one')
+    if wanted != found:
+        raise ValueError(f'{medium} of shape {found}, {model} takes {wanted}')

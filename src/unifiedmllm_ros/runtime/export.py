@@ -1,249 +1,368 @@
 """Export to ONNX: the graphs that every accelerated engine runs, and their manifest.
 
-Two graphs. `vision.onnx`: pixels -> visual tokens. `decoder.onnx`: visual tokens and token ids
-with a key/value cache -> logits and the grown cache; prefill, decoding and forced tokens are the
-same graph. Weights may be stored in float16 and are widened when a session loads: half the file,
-the same arithmetic.
+`vision.onnx`, and `video.onnx` and `audio.onnx` where the model has those branches: an encoder
+with its adapter, from pixels or samples to tokens in the language model's embedding space.
+`decoder.onnx`: such tokens and token ids with a key/value cache -> logits; prefill, decoding and
+forced tokens are the same graph. What goes in and comes out is float32; `precision` is that of the
+arithmetic inside.
 """
 
 from __future__ import annotations
 
-import hashlib
+import copy
 import json
-from collections.abc import Callable
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, Final, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache
 
+from unifiedmllm_ros.errors import ConfigError
+from unifiedmllm_ros.model.audio import AudioTower
+from unifiedmllm_ros.model.configuration import RegionVisionConfig
 from unifiedmllm_ros.model.mask_network import CROP
 from unifiedmllm_ros.model.modeling import UnifiedMLLMForConditionalGeneration
+from unifiedmllm_ros.runtime import onnx_files
+from unifiedmllm_ros.runtime.graphs import (
+    AudioGraph,
+    DecoderGraph,
+    VideoGraph,
+    VisionGraph,
+    exportable,
+    translations,
+)
+from unifiedmllm_ros.runtime.manifest import FORMAT, MANIFEST_FILE, file_sha256
+from unifiedmllm_ros.runtime.onnx_files import EXTERNAL_ABOVE
+from unifiedmllm_ros.runtime.quantisation import quantise
 
-FORMAT = 1
-OPSET = 20
+Precision = Literal['fp32', 'fp16', 'bf16', 'int8', 'int4']
+Target = Literal['onnx', 'tensorrt']
+PRECISIONS: Final[tuple[Precision, ...]] = get_args(Precision)
+TARGETS: Final[tuple[Target, ...]] = get_args(Target)
+MAX_LENGTH: Final = 1024
+OPSET: Final = 20
+CACHE_OPSET: Final = 24  # the first with TensorScatter
+_DTYPES = {'fp32': torch.float32, 'fp16': torch.float16, 'bf16': torch.bfloat16}
+_PACKAGES = ('torch', 'transformers', 'onnx', 'onnxscript', 'onnxruntime', 'peft')
 
 
-class VisionGraph(nn.Module):
-    """pixels (1, 3, H, W) -> features (1, N, D)."""
+@dataclass(frozen=True)
+class ExportOptions:
+    """How a model is exported.
 
-    def __init__(self, model: UnifiedMLLMForConditionalGeneration) -> None:
-        super().__init__()
-        self.tower = model.image_tower
-        # The few words as constants, or the whole embedding table would be in this graph too.
-        words = model.word_embeddings()
-        self.register_buffer('words', None if words is None else words.detach().clone())
+    precision: of the decoder, and of encoders that are plain transformers; int8 and int4 are that
+    of the weights alone. target: whose form of integer weights. half_weights: store float32
+    weights as float16 and widen them on loading. max_length: positions of the longest sequence,
+    by default 1024 or as many as the language model has.
+    external_above: bytes of weights from which they lie in a file of their own.
+    """
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        return self.tower(pixels, self.words)
+    precision: Precision = 'fp32'
+    target: Target = 'onnx'
+    half_weights: bool = True
+    max_length: int | None = None
+    external_above: int = EXTERNAL_ABOVE
+
+    @property
+    def arithmetic(self) -> Precision:
+        """What the decoder computes in: TensorRT has no float32 products of integer weights."""
+        if self.precision in ('int8', 'int4'):
+            return 'fp16' if self.target == 'tensorrt' else 'fp32'
+        return self.precision
 
 
-class DecoderGraph(nn.Module):
-    """ids (1, T), features (1, F, D), past keys and values (L, 1, H, P, d) -> logits
-    (1, F + T, V), present keys and values (L, 1, H, P + F + T, d). Features precede the ids."""
+@dataclass(frozen=True)
+class Graph:
+    """A module to export. shapes: for each input its axes of any length."""
 
-    def __init__(self, model: UnifiedMLLMForConditionalGeneration) -> None:
-        super().__init__()
-        self.language_model = model.language_model
-
-    def forward(
-        self, input_ids: Tensor, features: Tensor, past_k: Tensor, past_v: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        embedded = self.language_model.get_input_embeddings()(input_ids)
-        inputs = torch.cat((features, embedded), dim=1)
-        past, new = past_k.shape[3], inputs.shape[1]
-        position = torch.arange(new, device=inputs.device) + past
-        column = torch.arange(past + new, device=inputs.device)
-        blocked = column.unsqueeze(0) > position.unsqueeze(1)
-        mask = torch.zeros(new, past + new, dtype=inputs.dtype).masked_fill(blocked, -1e9)
-        cache = DynamicCache()
-        for layer in range(past_k.shape[0]):
-            cache.update(past_k[layer], past_v[layer], layer)
-        output = self.language_model(
-            inputs_embeds=inputs,
-            attention_mask=mask[None, None],
-            position_ids=position.unsqueeze(0),
-            past_key_values=cache,
-            use_cache=True,
-        )
-        layers = cache.layers
-        keys = torch.stack([layer.keys for layer in layers])
-        values = torch.stack([layer.values for layer in layers])
-        return output.logits, keys, values
+    name: str
+    module: nn.Module
+    inputs: tuple[Any, ...]
+    input_names: tuple[str, ...]
+    output_names: tuple[str, ...]
+    shapes: tuple[Any, ...] | None = None
+    precision: Precision = 'fp32'
+    opset: int = OPSET
 
 
 def export_model(
-    model: UnifiedMLLMForConditionalGeneration, name: str, out: Path, half_weights: bool = True
+    model: UnifiedMLLMForConditionalGeneration,
+    name: str,
+    out: Path,
+    half_weights: bool = True,
+    *,
+    precision: Precision = 'fp32',
+    target: Target = 'onnx',
+    max_length: int | None = None,
+    external_above: int = EXTERNAL_ABOVE,
 ) -> dict[str, Any]:
-    """Write both graphs and manifest.json to `out`; returns the manifest."""
+    """Write the graphs and manifest.json to `out`; returns the manifest.
+
+    model: with a LoRAMoE adapter attached by PEFT it may be the PeftModel; the experts and their
+    router stay in the graph. It is converted to float32. See ExportOptions for the rest. Raises
+    ConfigError for options that do not go together.
+    """
+    options = ExportOptions(precision, target, half_weights, max_length, external_above)
+    base = _base(model).eval().float()
+    _check(base, options)
     out.mkdir(parents=True, exist_ok=True)
-    model = model.eval().float()
-    files = {'vision': _export_vision(model, out), 'decoder': _export_decoder(model, out)}
-    if half_weights:
-        for file in files.values():
-            store_half(file)
-    manifest = _manifest(model, name, files)
-    (out / 'manifest.json').write_text(json.dumps(manifest, indent=2) + '\n')
+    entries = {}
+    for graph in _graphs(base, options):
+        entries[graph.name] = write_graph(graph, out, options)
+        del graph
+    manifest = _manifest(base, name, entries, options)
+    (out / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2) + '\n')
     return manifest
 
 
-def _export_vision(model: UnifiedMLLMForConditionalGeneration, out: Path) -> Path:
-    height, width = model.config.vision_config.image_size
-    return export_graph(
-        VisionGraph(model),
-        (torch.rand(1, 3, height, width),),
-        out / 'vision.onnx',
-        ['pixels'],
-        ['features'],
+def _base(model: Any) -> UnifiedMLLMForConditionalGeneration:
+    unwrap = getattr(model, 'get_base_model', None)
+    return cast(UnifiedMLLMForConditionalGeneration, model if unwrap is None else unwrap())
+
+
+def _check(model: UnifiedMLLMForConditionalGeneration, options: ExportOptions) -> None:
+    if options.precision not in PRECISIONS:
+        raise ConfigError(f'precision {options.precision!r}: choose from {", ".join(PRECISIONS)}')
+    if options.target not in TARGETS:
+        raise ConfigError(f'target {options.target!r}: choose from {", ".join(TARGETS)}')
+    most = model.config.text_config.max_position_embeddings
+    if options.max_length is not None and not 0 < options.max_length <= most:
+        raise ConfigError(
+            f'max_length is {options.max_length}: the language model has {most} positions'
+        )
+
+
+def _graphs(model: UnifiedMLLMForConditionalGeneration, options: ExportOptions) -> Sequence[Graph]:
+    return [
+        _vision(model, options),
+        *([] if model.video_tower is None else [_video(model, options)]),
+        *([] if model.audio_tower is None else [_audio(model.audio_tower)]),
+        _decoder(model, options),
+    ]
+
+
+def _image_size(model: UnifiedMLLMForConditionalGeneration) -> tuple[int, int]:
+    size = model.config.vision_config.image_size
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def _encoder_precision(
+    model: UnifiedMLLMForConditionalGeneration, options: ExportOptions
+) -> Precision:
+    """Peaks of the region encoder are found by equality: halves would find others."""
+    if isinstance(model.config.vision_config, RegionVisionConfig):
+        return 'fp32'
+    return options.arithmetic
+
+
+def _vision(model: UnifiedMLLMForConditionalGeneration, options: ExportOptions) -> Graph:
+    precision = _encoder_precision(model, options)
+    return Graph(
+        'vision',
+        _in_precision(VisionGraph(model), precision),
+        (torch.rand(2, 3, *_image_size(model)),),
+        ('pixels',),
+        ('features',),
+        ({0: torch.export.Dim.DYNAMIC},),
+        precision,
     )
 
 
-def _export_decoder(model: UnifiedMLLMForConditionalGeneration, out: Path) -> Path:
-    text = model.config.text_config
-    head = text.hidden_size // text.num_attention_heads
-    past = torch.rand(text.num_hidden_layers, 1, text.num_key_value_heads, 5, head)
-    ids = torch.ones(1, 3, dtype=torch.long)
-    # Four visual tokens stand for any number of them: dimensions of one would be frozen.
-    features = torch.rand(1, 4, text.hidden_size)
-    dim = torch.export.Dim
-    shapes = (
-        {1: dim.DYNAMIC},
-        {1: dim.DYNAMIC},
-        {3: dim.DYNAMIC},
-        {3: dim.DYNAMIC},
+def _video(model: UnifiedMLLMForConditionalGeneration, options: ExportOptions) -> Graph:
+    precision = _encoder_precision(model, options)
+    frames = model.config.video_config.frames
+    return Graph(
+        'video',
+        _in_precision(VideoGraph(model), precision),
+        (torch.rand(frames, 3, *_image_size(model)),),
+        ('frames',),
+        ('features',),
+        precision=precision,
     )
-    return export_graph(
-        DecoderGraph(model),
-        (ids, features, past, past.clone()),
-        out / 'decoder.onnx',
-        ['input_ids', 'features', 'past_k', 'past_v'],
-        ['logits', 'present_k', 'present_v'],
-        dynamic_shapes=shapes,
+
+
+def _audio(tower: AudioTower) -> Graph:
+    waves = torch.rand(1, tower.samples)
+    return Graph('audio', AudioGraph(tower), (waves,), ('waves',), ('features',))
+
+
+def _decoder(model: UnifiedMLLMForConditionalGeneration, options: ExportOptions) -> Graph:
+    return decoder_graph(model.language_model, options.arithmetic)
+
+
+def decoder_graph(language_model: nn.Module, precision: Precision = 'fp32') -> Graph:
+    """Return what is exported of a causal language model of `transformers`."""
+    text: Any = language_model.config
+    layers = range(text.num_hidden_layers)
+    # Lengths of one would be frozen, and a tensor given twice would be taken for one input.
+    shape = (1, text.num_key_value_heads, 13, head_width(text))
+    buffers = [[torch.zeros(shape, dtype=_DTYPES[precision]) for _ in layers] for _ in range(2)]
+    any_length = torch.export.Dim.DYNAMIC
+    inputs = (
+        torch.ones(1, 3, dtype=torch.long),
+        torch.rand(1, 4, text.hidden_size),
+        torch.tensor([2]),
+        torch.tensor([3, 4]),
+        *buffers,
     )
+    names = [f'{kind}_{layer}' for kind in ('keys', 'values') for layer in layers]
+    capacity = [{2: any_length}] * len(layers)
+    return Graph(
+        'decoder',
+        _in_precision(DecoderGraph(language_model), precision),
+        inputs,
+        ('input_ids', 'features', 'position', 'rows', *names),
+        ('logits', *(f'present_{name}' for name in names)),
+        ({1: any_length}, {1: any_length}, {}, {0: any_length}, capacity, capacity),
+        precision,
+        CACHE_OPSET,
+    )
+
+
+def head_width(text: Any) -> int:
+    """Return the width of an attention head of a language model's configuration."""
+    return int(getattr(text, 'head_dim', None) or text.hidden_size // text.num_attention_heads)
+
+
+def _in_precision(module: nn.Module, precision: Precision) -> nn.Module:
+    if precision == 'fp32':
+        return module
+    return copy.deepcopy(module).to(_DTYPES[precision])
+
+
+def write_graph(graph: Graph, out: Path, options: ExportOptions) -> dict[str, Any]:
+    """Write one graph to `out`; returns its entry of the manifest."""
+    language_model = getattr(graph.module, 'language_model', None)
+    if language_model is None:
+        model = _exported(graph)
+    else:
+        with exportable(language_model):
+            model = _exported(graph)
+    if graph.name == 'decoder' and options.precision in ('int8', 'int4'):
+        model = quantise(model, 8 if options.precision == 'int8' else 4, options.target)
+    if options.half_weights and graph.precision == 'fp32':
+        onnx_files.store_half(model)
+    file = out / f'{graph.name}.onnx'
+    paths = onnx_files.save(model, file, options.external_above)
+    precision = options.precision if graph.name == 'decoder' else graph.precision
+    return {'precision': precision, **graph_entry(model, paths)}
+
+
+@torch.no_grad()
+def _exported(graph: Graph) -> Any:
+    """Return the ONNX model of a module."""
+    import onnx
+
+    program = torch.onnx.export(
+        graph.module.eval(),
+        graph.inputs,
+        dynamo=True,
+        opset_version=graph.opset,
+        verbose=False,
+        input_names=list(graph.input_names),
+        output_names=list(graph.output_names),
+        dynamic_shapes=graph.shapes,
+        custom_translation_table=translations() if graph.opset == CACHE_OPSET else None,
+    )
+    if program is None:
+        raise RuntimeError(f'{graph.name}: the exporter returned no program')
+    # By way of a file, or weights beyond 2 GiB could not be taken over.
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / 'graph.onnx'
+        program.save(str(file), external_data=True)
+        model = onnx.load(file)
+    onnx_files.strip_traces(model)
+    return model
 
 
 def export_mask_network(model: nn.Module, file: Path) -> None:
     """Write the mask network as ONNX, for any number of crops."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    export_graph(
-        model.float(),
-        (torch.rand(3, 4, CROP, CROP),),
-        file,
-        ['crops'],
-        ['logits'],
-        dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
-    )
-    store_half(file)
+    shapes = ({0: torch.export.Dim.DYNAMIC},)
+    crops = torch.rand(3, 4, CROP, CROP)
+    export_graph(model.float(), (crops,), file, ['crops'], ['logits'], shapes)
 
 
-@torch.no_grad()
 def export_graph(
     module: nn.Module,
     inputs: tuple[Tensor, ...],
     file: Path,
-    input_names: list[str],
-    output_names: list[str],
-    **options: Any,
+    input_names: Sequence[str],
+    output_names: Sequence[str],
+    dynamic_shapes: tuple[Any, ...] | None = None,
 ) -> Path:
-    """Export one module to a single ONNX file."""
-    program = torch.onnx.export(
-        module.eval(),
-        inputs,
-        dynamo=True,
-        opset_version=OPSET,
-        verbose=False,
-        input_names=input_names,
-        output_names=output_names,
-        **options,
-    )
-    if program is None:
-        raise RuntimeError(f'{file.name}: the exporter returned no program')
-    program.save(str(file), external_data=False)
-    strip_traces(file)
+    """Export one module to a single ONNX file with weights stored as float16."""
+    names = tuple(input_names), tuple(output_names)
+    model = _exported(Graph(file.stem, module, inputs, *names, dynamic_shapes))
+    onnx_files.store_half(model)
+    onnx_files.save(model, file)
     return file
 
 
-def strip_traces(file: Path) -> None:
-    """Drop the exporter's stack traces: they hold the paths of the machine that exported."""
-    import onnx
-
-    model = onnx.load(file)
-    for graph in (model.graph, *model.functions):
-        for part in (*graph.node, *graph.value_info):
-            del part.metadata_props[:]
-            part.doc_string = ''
-    for part in (model, model.graph, *model.graph.input, *model.graph.output):
-        del part.metadata_props[:]
-    for tensor in model.graph.initializer:
-        del tensor.metadata_props[:]
-    onnx.save(model, file)
-
-
-def store_half(file: Path) -> None:
-    """Store the large float32 weights of an ONNX file as float16 with a cast after each."""
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
-
-    model = onnx.load(file)
-    graph = model.graph
-    casts = []
-    for tensor in graph.initializer:
-        if tensor.data_type != TensorProto.FLOAT or _size(tensor) < 4096:
-            continue
-        name = tensor.name
-        half = numpy_helper.from_array(numpy_helper.to_array(tensor).astype('float16'))
-        tensor.CopyFrom(half)
-        tensor.name = f'{name}_half'
-        casts.append(helper.make_node('Cast', [tensor.name], [name], to=TensorProto.FLOAT))
-    for node in reversed(casts):
-        graph.node.insert(0, node)
-    onnx.save(model, file)
-
-
-def _size(tensor: Any) -> int:
-    size = 1
-    for dimension in tensor.dims:
-        size *= dimension
-    return size
-
-
 def _manifest(
-    model: UnifiedMLLMForConditionalGeneration, name: str, files: dict[str, Path]
+    model: UnifiedMLLMForConditionalGeneration,
+    name: str,
+    graphs: dict[str, Any],
+    options: ExportOptions,
 ) -> dict[str, Any]:
-    import onnx
-    import transformers
-
-    text = model.config.text_config
+    text, config = model.config.text_config, model.config
+    video, audio = config.video_config, model.audio_tower
     return {
         'format': FORMAT,
         'model': name,
-        'graphs': {key: _graph_entry(file) for key, file in files.items()},
+        'graphs': graphs,
         'layers': text.num_hidden_layers,
         'kv_heads': text.num_key_value_heads,
-        'head_dim': text.hidden_size // text.num_attention_heads,
+        'head_dim': head_width(text),
         'hidden': text.hidden_size,
         'vocab': text.vocab_size,
-        'image_size': list(model.config.vision_config.image_size),
-        'visual_tokens': model.config.visual_tokens,
-        'precision': 'fp32',
-        'versions': {
-            'torch': torch.__version__.split('+')[0],
-            'transformers': transformers.__version__,
-            'onnx': onnx.__version__,
-        },
+        'image_size': list(_image_size(model)),
+        'visual_tokens': config.visual_tokens,
+        'video': None if video is None else {'frames': video.frames, 'tokens': video.tokens},
+        'audio': None
+        if audio is None
+        else {'samples': audio.samples, 'rate': audio.settings.rate, 'tokens': audio.tokens},
+        'max_length': options.max_length or min(MAX_LENGTH, text.max_position_embeddings),
+        'precision': options.precision,
+        'cache': options.arithmetic,
+        'target': options.target,
+        'versions': versions(),
     }
 
 
-def _graph_entry(file: Path) -> dict[str, Any]:
-    import onnx
+def versions() -> dict[str, str]:
+    """Return the versions of what the export went through."""
+    found = {'python': platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package).split('+')[0]
+        except metadata.PackageNotFoundError:
+            continue
+    return found
 
-    graph = onnx.load(file).graph
-    names: Callable[[Any], list[str]] = lambda values: [value.name for value in values]  # noqa: E731
+
+def graph_entry(model: Any, paths: Sequence[Path]) -> dict[str, Any]:
+    """Describe a written graph for the manifest; the weights' file, if any, comes second."""
+    inputs = onnx_files.tensors(model.graph.input)
+    outputs = onnx_files.tensors(model.graph.output)
+    graph, *weights = [
+        {'file': path.name, 'bytes': path.stat().st_size, 'sha256': file_sha256(path)}
+        for path in paths
+    ]
     return {
-        'file': file.name,
-        'bytes': file.stat().st_size,
-        'sha256': hashlib.sha256(file.read_bytes()).hexdigest(),
-        'inputs': names(graph.input),
-        'outputs': names(graph.output),
+        **graph,
+        'weights': weights[0] if weights else None,
+        'inputs': list(inputs),
+        'outputs': list(outputs),
+        'types': {name: kind for name, (kind, _) in {**inputs, **outputs}.items()},
+        'shapes': {name: list(shape) for name, (_, shape) in {**inputs, **outputs}.items()},
     }
+
+
+def _described(file: Path) -> dict[str, Any]:
+    return {'file': file.name, 'bytes': file.stat().st_size, 'sha256': file_sha256(file)}

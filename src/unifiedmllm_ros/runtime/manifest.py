@@ -5,27 +5,60 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from unifiedmllm_ros.errors import ModelFileError
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+READABLE: Final = (1, FORMAT)
 MANIFEST_FILE: Final = 'manifest.json'
-_CHUNK = 1 << 20
 
 
-class GraphFile(BaseModel):
-    """One ONNX file: its name beside the manifest, size in bytes, hash, tensor names in order."""
+class WeightsFile(BaseModel):
+    """A file: its name beside the manifest, size in bytes, hash."""
 
     model_config = ConfigDict(extra='ignore', frozen=True)
 
-    file: str
+    file: str = Field(pattern=r'^[^/\\]+$')
     bytes: PositiveInt
     sha256: str = Field(pattern='^[0-9a-f]{64}$')
+
+
+class GraphFile(WeightsFile):
+    """One ONNX file.
+
+    inputs, outputs: tensor names in order; types and shapes: of them, where a word in a shape
+    stands for any length. weights: the file of weights that are too large for the graph's own.
+    precision: arithmetic of the graph, or bits of its weights.
+    """
+
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    types: dict[str, str] = {}
+    shapes: dict[str, tuple[int | str, ...]] = {}
+    weights: WeightsFile | None = None
+    precision: str = 'fp32'
+
+
+class VideoShape(BaseModel):
+    """Frames that the video graph takes, and tokens that they become."""
+
+    model_config = ConfigDict(extra='ignore', frozen=True)
+
+    frames: PositiveInt
+    tokens: PositiveInt
+
+
+class AudioShape(BaseModel):
+    """Samples of a segment, at `rate` Hz, and tokens that it becomes."""
+
+    model_config = ConfigDict(extra='ignore', frozen=True)
+
+    samples: PositiveInt
+    rate: PositiveInt
+    tokens: PositiveInt
 
 
 class Manifest(BaseModel):
@@ -35,7 +68,10 @@ class Manifest(BaseModel):
     hidden: width of an embedding. vocab: number of token ids.
     image_size: height and width of the pixels. visual_tokens: how many an image becomes.
     max_length: longest sequence, visual tokens included.
-    precision: arithmetic of the graphs.
+    video, audio: what those graphs take, None where the model has none.
+    precision: arithmetic of the decoder, or bits of its weights. cache: type of keys and values.
+    target: whose form of integer weights the graphs have, 'onnx' or 'tensorrt'.
+    check: what the comparison with torch gave, if there was one.
     """
 
     model_config = ConfigDict(extra='ignore', frozen=True)
@@ -52,6 +88,12 @@ class Manifest(BaseModel):
     visual_tokens: PositiveInt
     max_length: PositiveInt = 1024
     precision: str = 'fp32'
+    video: VideoShape | None = None
+    audio: AudioShape | None = None
+    cache: Literal['fp32', 'fp16', 'bf16'] = 'fp32'
+    target: str = 'onnx'
+    versions: dict[str, str] = {}
+    check: dict[str, Any] | None = None
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -65,9 +107,9 @@ class Manifest(BaseModel):
                 f'{file}: cannot be read ({error}); fetch the model again or export it'
             ) from error
         found = fields.get('format') if isinstance(fields, dict) else None
-        if found != FORMAT:
+        if found not in READABLE:
             raise ModelFileError(
-                f'{file}: format {found!r}, this version reads format {FORMAT}; '
+                f'{file}: format {found!r}, this version reads format 1 and {FORMAT}; '
                 'export the model again with this version'
             )
         try:
@@ -85,26 +127,48 @@ class Manifest(BaseModel):
                 f'{folder / MANIFEST_FILE}: no graph {name!r}; export the model again'
             )
         entry = self.graphs[name]
-        file = folder / entry.file
-        if not file.is_file():
-            raise ModelFileError(f'{file}: missing; fetch the model again or export it')
-        size = file.stat().st_size
-        if size != entry.bytes:
-            raise ModelFileError(
-                f'{file}: {size} bytes where the manifest says {entry.bytes}: truncated or '
-                'replaced; fetch the model again or export it'
-            )
-        if _sha256(file) != entry.sha256:
-            raise ModelFileError(
-                f'{file}: not the file that the manifest describes (sha256 differs); '
-                'fetch the model again or export it'
-            )
-        return file
+        _check_file(folder / entry.file, entry)
+        if entry.weights is not None:
+            _check_file(folder / entry.weights.file, entry.weights)
+        return folder / entry.file
+
+    @property
+    def weights_hash(self) -> str:
+        """One sha256 of all graphs and weights."""
+        digest = hashlib.sha256()
+        for name, entry in sorted(self.graphs.items()):
+            digest.update(f'{name} {entry.sha256}'.encode())
+            digest.update(b'' if entry.weights is None else entry.weights.sha256.encode())
+        return digest.hexdigest()
+
+    @property
+    def weights_bytes(self) -> int:
+        """Bytes of all graphs and weights."""
+        return sum(map(self.bytes_of, self.graphs))
+
+    def bytes_of(self, graph: str) -> int:
+        """Bytes of a graph and its weights."""
+        entry = self.graphs[graph]
+        return entry.bytes + (entry.weights.bytes if entry.weights else 0)
 
 
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
+def _check_file(file: Path, entry: WeightsFile) -> None:
+    if not file.is_file():
+        raise ModelFileError(f'{file}: missing; fetch the model again or export it')
+    size = file.stat().st_size
+    if size != entry.bytes:
+        raise ModelFileError(
+            f'{file}: {size} bytes where the manifest says {entry.bytes}: truncated or '
+            'replaced; fetch the model again or export it'
+        )
+    if file_sha256(file) != entry.sha256:
+        raise ModelFileError(
+            f'{file}: not the file that the manifest describes (sha256 differs); '
+            'fetch the model again or export it'
+        )
+
+
+def file_sha256(file: Path) -> str:
+    """Return the sha256 of a file of any size."""
     with file.open('rb') as stream:
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(stream, 'sha256').hexdigest()
