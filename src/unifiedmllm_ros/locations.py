@@ -36,3 +36,10 @@ def model_folder(model: str) -> Path:
     if os.sep in model or Path(model).is_dir():
         return Path(model).expanduser()
     return share(f'models/{model}')
+
+
+def user_models() -> Path:
+    """Return the folder of the user's own descriptions of models; it need not exist."""
+    base = os.environ.get('XDG_CONFIG_HOME', '')
+    config = Path(base) if base else Path.home() / '.config'
+    return config / 'unifiedmllm' / 'models'
