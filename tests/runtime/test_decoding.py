@@ -36,9 +36,15 @@ class PushedEngine:
     def encode_image(self, pixels: Array) -> Array:
         return self._engine.encode_image(pixels)
 
-    def step(self, ids: Sequence[int], cache: Any, features: Array | None = None) -> Array:
+    def step(
+        self,
+        ids: Sequence[int],
+        cache: Any,
+        features: Array | None = None,
+        last: int | None = None,
+    ) -> Array:
         self.lengths.append(len(ids))
-        return self._engine.step(ids, cache, features) + self._bias
+        return self._engine.step(ids, cache, features, last) + self._bias
 
 
 @pytest.fixture(scope='module')

@@ -2,12 +2,15 @@
 
 A token that has no alternative is appended without asking the model; its keys and values are
 computed together with the next token that needs asking ("jump-ahead"), so a box costs four
-forward passes instead of eleven. The answer is the same as that of a loop over single tokens.
+forward passes instead of eleven. A draft of the answer saves more of them: as much of it as the
+model would have chosen itself is kept. The answer is that of a loop over single tokens.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,8 +20,10 @@ import numpy.typing as npt
 from unifiedmllm_ros.cancellation import Cancel, check, never
 from unifiedmllm_ros.errors import InstructionError, ModelError
 from unifiedmllm_ros.runtime.context import Context
+from unifiedmllm_ros.runtime.counts import Counts
 from unifiedmllm_ros.runtime.engine import Array
 from unifiedmllm_ros.runtime.grammar import Grammar, Mask
+from unifiedmllm_ros.runtime.speculation import Draft
 
 MAX_TOKENS = 256
 _CLOSING_ROOM = 48  # positions kept free to bring any answer to its end
@@ -48,40 +53,111 @@ class Decoder:
         self.max_tokens = max_tokens
 
     def stream(
-        self, context: Context, prompt: Sequence[int], cancel: Cancel = never
+        self,
+        context: Context,
+        prompt: Sequence[int],
+        cancel: Cancel = never,
+        draft: Draft | None = None,
+        counts: Counts | None = None,
     ) -> Iterator[DecodedToken]:
         """Append `prompt` to the context, then the answer, token by token, <eos> included.
+
+        draft: a guess of the answer; it changes the number of forward passes and nothing else.
+        counts: where the work is counted.
 
         At the end the context holds prompt and answer, except for the last tokens that nothing
         had to be computed for. Raises Cancelled before the next forward pass once `cancel()` is
         True, ModelError for logits that are not finite, InstructionError where the sequence
         outgrows the model.
         """
-        limit = min(self.max_tokens, _room(context, prompt))
-        state, waiting, count = self.grammar.start(), list(prompt), 0
-        box: list[float] = []
-        while not state.finished:
+        writing = Writing(self.grammar, min(self.max_tokens, _room(context, prompt)), draft)
+        waiting, counts = list(prompt), counts or Counts()
+        while not writing.finished:
             check(cancel, 'decoding')
-            logits = _finite(context.append(waiting)[-1, : self.grammar.vocab_size])
-            mask = state.allowed(closing=count >= limit)
-            chosen = _choose(logits, mask)
-            if state.at_coordinate:
-                box.append(self._agreement(logits, chosen))
-            waiting, state = [chosen], state.advance(chosen)
-            yield DecodedToken(chosen, _logprob(logits, mask, chosen), forced=False)
-            while (forced := state.forced) is not None:
-                waiting.append(forced)
-                state = state.advance(forced)
-                confidence = _geometric_mean(box) if forced == self.grammar.box_close else None
-                yield DecodedToken(forced, 0.0, forced=True, confidence=confidence)
-                if confidence is not None:
-                    box = []
-            count += len(waiting)
+            start = time.perf_counter()
+            guess = writing.guess(context.room - len(waiting))
+            rows = _finite(context.append(waiting + guess, last=1 + len(guess)))
+            tokens, kept = writing.take(rows[:, : self.grammar.vocab_size], guess)
+            context.truncate(context.length - len(guess) + kept)
+            waiting = [token.id for token in tokens[kept:]]
+            counts.add_pass(tokens, len(guess), kept, time.perf_counter() - start)
+            yield from tokens
+
+
+class Writing:
+    """An answer that is being written: what is allowed next and what was chosen."""
+
+    def __init__(self, grammar: Grammar, limit: int, draft: Draft | None = None) -> None:
+        """limit: tokens after which the answer is brought to its end."""
+        self._grammar = grammar
+        self._limit = limit
+        self._draft = draft
+        self._state = grammar.start()
+        self._count = 0
+        self._box: list[float] = []
+
+    @property
+    def finished(self) -> bool:
+        """Whether the answer has ended."""
+        return self._state.finished
+
+    def guess(self, room: int) -> list[int]:
+        """Return at most `room` tokens that the draft expects next and the grammar allows."""
+        guess: list[int] = []
+        state = self._state
+        for token in [] if self._draft is None else self._draft.ahead()[:room]:
+            closing = self._count + len(guess) >= self._limit
+            if token == self._grammar.eos_id or not state.allowed(closing)[token]:
+                break
+            guess.append(token)
+            state = state.advance(token)
+        return guess
+
+    def take(self, rows: Array, guess: Sequence[int]) -> tuple[list[DecodedToken], int]:
+        """Choose tokens by logits [1 + G, V]: those after the sequence and after each guess.
+
+        Returns the tokens, forced ones included, up to the first that was guessed wrong, and how
+        many of the first of them the guess had right.
+        """
+        tokens: list[DecodedToken] = []
+        for place, logits in enumerate(rows):
+            if place < len(tokens):  # forced: its place in the guess is right
+                continue
+            tokens.append(self._choose(logits))
+            while (forced := self._state.forced) is not None:
+                tokens.append(self._force(forced))
+            ids = [token.id for token in tokens[: len(guess)]]
+            if self.finished or ids != list(guess[: len(ids)]) or len(tokens) > len(guess):
+                break
+        right = (token.id == guessed for token, guessed in zip(tokens, guess, strict=False))
+        return tokens, sum(itertools.takewhile(bool, right))
+
+    def _choose(self, logits: Array) -> DecodedToken:
+        state = self._state
+        mask = state.allowed(closing=self._count >= self._limit)
+        chosen = _choose(logits, mask)
+        if state.at_coordinate:
+            self._box.append(self._agreement(logits, chosen))
+        self._note(chosen, forced=False)
+        return DecodedToken(chosen, _logprob(logits, mask, chosen), forced=False)
+
+    def _force(self, token: int) -> DecodedToken:
+        confidence = None
+        if token == self._grammar.box_close:
+            confidence, self._box = _geometric_mean(self._box), []
+        self._note(token, forced=True)
+        return DecodedToken(token, 0.0, forced=True, confidence=confidence)
+
+    def _note(self, token: int, forced: bool) -> None:
+        self._state = self._state.advance(token)
+        self._count += 1
+        if self._draft is not None:
+            self._draft.follow(token, forced)
 
     def _agreement(self, logits: Array, chosen: int) -> float:
         """Return the share of a coordinate's neighbourhood in the mass of all numbers."""
-        first = self.grammar.first_number
-        scores = logits[first : self.grammar.last_number + 1].astype(np.float64)
+        first = self._grammar.first_number
+        scores = logits[first : self._grammar.last_number + 1].astype(np.float64)
         mass = np.exp(scores - scores.max())
         place = chosen - first
         near = mass[max(place - _NEAR, 0) : place + _NEAR + 1]

@@ -16,30 +16,33 @@ from unifiedmllm_ros.model.processing import UnifiedMLLMProcessor
 from unifiedmllm_ros.model.protocol import Conversation, ModelInfo, TextChunk
 from unifiedmllm_ros.representation import TASKS, TaskSpec, format, parse
 from unifiedmllm_ros.runtime.context import Context
+from unifiedmllm_ros.runtime.counts import Counts
 from unifiedmllm_ros.runtime.decoding import MAX_TOKENS, DecodedToken, Decoder
-from unifiedmllm_ros.runtime.engine import Engine
+from unifiedmllm_ros.runtime.engine import Array, Engine
 from unifiedmllm_ros.runtime.grammar import Grammar
 from unifiedmllm_ros.runtime.onnx_engine import OnnxEngine
+from unifiedmllm_ros.runtime.speculation import Drafter
 
 GRAPHS_FOLDER = 'onnx'
 
 
 class ImageFeatures:
-    """What the model keeps of an image: its cached prompt, and that of the latest dialogue."""
+    """What the model keeps of an image: its visual tokens and the latest dialogue about it."""
 
-    def __init__(self, seen: Context) -> None:
-        self._seen = seen
-        self._latest = seen
+    def __init__(self, opening: Context, image_id: int, features: Array) -> None:
+        """opening: what precedes the image."""
+        self._latest = opening.fork()
+        self._latest.show(image_id, features)
 
     def resume(self, ids: list[int]) -> tuple[Context, list[int]]:
         """Return a context of the longest cached beginning of `ids`, and the ids that remain.
 
         At least one id remains, because the next token needs a forward pass. The context becomes
-        the latest dialogue.
+        the latest dialogue. The image's ids are among those that remain before the first one: it
+        is computed in one pass with the question.
         """
-        cached = max(self._latest, self._seen, key=lambda context: context.common(ids))
-        length = min(cached.common(ids), len(ids) - 1)
-        self._latest = cached.fork(length)
+        length = min(self._latest.common(ids), len(ids) - 1)
+        self._latest = self._latest.fork(length)
         return self._latest, ids[length:]
 
 
@@ -54,17 +57,23 @@ class UnifiedModel:
         tasks: Mapping[str, TaskSpec] = TASKS,
         max_tokens: int = MAX_TOKENS,
         system: str = '',
+        speculate: bool = True,
     ) -> None:
         """Prepare the grammar and the prompt's beginning.
 
         tasks: those that answers may call, as far as the model has learnt them.
         max_tokens: after which an answer is brought to its end.
         system: standing instruction; it comes before the image and is computed once.
+        speculate: draft answers from earlier ones, which changes the time and nothing else.
         """
         self._engine = engine
         self._processor = processor
         self._tasks = tasks
-        self._decoder = Decoder(Grammar(processor, _learnt(processor, tasks)), max_tokens)
+        grammar = Grammar(processor, _learnt(processor, tasks))
+        self._decoder = Decoder(grammar, max_tokens)
+        self._drafter = Drafter(range(grammar.first_number, grammar.last_number + 1))
+        self._speculate = speculate
+        self._counts = Counts()
         self._system = system
         self._opening = Context(engine)
         self._opening.append(processor.encode_prefix(images=0, system=system))
@@ -78,6 +87,7 @@ class UnifiedModel:
         tasks: Mapping[str, TaskSpec] = TASKS,
         max_tokens: int = MAX_TOKENS,
         system: str = '',
+        speculate: bool = True,
     ) -> Self:
         """Load a model folder: tokenizer.json, processor_config.json and onnx/manifest.json.
 
@@ -88,7 +98,14 @@ class UnifiedModel:
         processor = UnifiedMLLMProcessor.from_pretrained(folder)
         engine = OnnxEngine.load(folder / GRAPHS_FOLDER, threads)
         _check_match(folder, processor, engine)
-        return cls(engine, processor, tasks=tasks, max_tokens=max_tokens, system=system)
+        return cls(
+            engine,
+            processor,
+            tasks=tasks,
+            max_tokens=max_tokens,
+            system=system,
+            speculate=speculate,
+        )
 
     @property
     def info(self) -> ModelInfo:
@@ -108,6 +125,11 @@ class UnifiedModel:
         self._decoder.max_tokens = value
 
     @property
+    def counts(self) -> Counts:
+        """What decoding did since the model was loaded."""
+        return self._counts
+
+    @property
     def processor(self) -> UnifiedMLLMProcessor:
         """Tokenizer and image preprocessing."""
         return self._processor
@@ -116,16 +138,16 @@ class UnifiedModel:
         """Look at an image, uint8 [height, width, 3] RGB of any size; ImageError for others."""
         processor = self._processor
         features = self._engine.encode_image(processor.pixels(image))
-        seen = self._opening.fork()
-        seen.append_image(processor.image_id, features, [processor.user_id])
-        return ImageFeatures(seen)
+        return ImageFeatures(self._opening, processor.image_id, features)
 
     def stream(
         self, features: ImageFeatures, conversation: Conversation, cancel: Cancel = never
     ) -> Iterator[TextChunk]:
         """Answer piece by piece; see MultimodalModel.stream for the errors."""
-        context, prompt = features.resume(self.prompt(conversation))
-        yield from self._text(self._decoder.stream(context, prompt, cancel))
+        ids = self.prompt(conversation)
+        context, rest = features.resume(ids)
+        self._counts.add_prompt(len(ids), len(ids) - len(rest))
+        yield from self._text(self._answer(context, ids, rest, cancel))
 
     def prompt(self, conversation: Conversation) -> list[int]:
         """Return the ids of a conversation, ready for generation."""
@@ -136,6 +158,22 @@ class UnifiedModel:
         ]
         turns.append((conversation.question, None))
         return self._processor.encode_conversation(turns, system=self._system)
+
+    def _answer(
+        self, context: Context, ids: list[int], rest: list[int], cancel: Cancel
+    ) -> Iterator[DecodedToken]:
+        """Decode, guessing from earlier answers, and remember this one once it is whole."""
+        question = self._last_question(ids)
+        draft = self._drafter.draft(question) if self._speculate else None
+        written: list[int] = []
+        for token in self._decoder.stream(context, rest, cancel, draft, self._counts):
+            written.append(token.id)
+            yield token
+        self._drafter.learn(question, written)
+
+    def _last_question(self, ids: list[int]) -> list[int]:
+        user = self._processor.user_id
+        return ids[len(ids) - 1 - ids[::-1].index(user) :]
 
     def _text(self, tokens: Iterator[DecodedToken]) -> Iterator[TextChunk]:
         processor = self._processor
