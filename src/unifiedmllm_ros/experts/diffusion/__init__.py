@@ -1,0 +1,1 @@
+"""Experts on pipelines of diffusers: images, edits, layouts and videos from noise."""
