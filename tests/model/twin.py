@@ -16,9 +16,10 @@ REGIONS = 5
 CORPUS = ['find the red mug', 'segment the blue bowl please', 'There are 2 mugs and a bowl.']
 
 
-def twin_processor() -> UnifiedMLLMProcessor:
+def twin_processor(look_again: bool = False) -> UnifiedMLLMProcessor:
     return UnifiedMLLMProcessor(
-        build_tokenizer(CORPUS * 4, 320), ProcessorConfig(IMAGE_SIZE, REGIONS)
+        build_tokenizer(CORPUS * 4, 320),
+        ProcessorConfig(IMAGE_SIZE, REGIONS, look_again=look_again),
     )
 
 

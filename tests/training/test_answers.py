@@ -11,6 +11,7 @@ from tests.model.twin import REGIONS, twin_model, twin_processor  # noqa: E402
 from unifiedmllm_ros.training.answers import IGNORED, AnswerCollator, Dialogue  # noqa: E402
 
 PROCESSOR = twin_processor()
+AGAIN = twin_processor(look_again=True)
 MUG = ('find the red mug', '<p>red mug</p><box>[0.100, 0.200, 0.300, 0.400]</box>')
 BOWL = ('segment the bowl', '<seg><p>bowl</p><box>[0.500, 0.600, 0.700, 0.800]</box></seg>')
 PAIRS = [Dialogue((MUG,)), Dialogue((BOWL, MUG)), Dialogue((('a mug?', 'There are 2 mugs.'),))]
@@ -26,8 +27,9 @@ def logits_of(batch, features) -> torch.Tensor:
         ).logits
 
 
-def test_a_packed_pair_gives_the_logits_of_the_pair_alone() -> None:
-    collate = AnswerCollator(PROCESSOR)
+@pytest.mark.parametrize('processor', [PROCESSOR, AGAIN], ids=['once', 'again'])
+def test_a_packed_pair_gives_the_logits_of_the_pair_alone(processor) -> None:
+    collate = AnswerCollator(processor)
     features = torch.randn(1, REGIONS, 32)
     packed = collate([PAIRS])
     together = logits_of(packed, features)[0]
@@ -38,6 +40,28 @@ def test_a_packed_pair_gives_the_logits_of_the_pair_alone() -> None:
         expected = logits_of(alone, features)[0, 1 + REGIONS :]
         torch.testing.assert_close(together[start : start + size], expected, atol=1e-5, rtol=1e-4)
         start += size
+
+
+def test_rows_behind_a_question_look_at_the_tokens_that_stand_there_again() -> None:
+    batch = AnswerCollator(AGAIN)([PAIRS])
+    row, at, labels = batch.ids[0], batch.regions_at[0], batch.labels[0]
+    assert len(batch.again) == 4  # turns
+    taught = torch.nonzero(labels != IGNORED).flatten()
+    starts = at[taught]
+    assert set(starts.tolist()) == set(batch.again.tolist())
+    for start in starts.tolist():
+        assert row[start : start + REGIONS].tolist() == [AGAIN.image_id] * REGIONS
+    assert (starts < taught).all()
+    # A dialogue's second turn looks behind its own question.
+    assert batch.box_turn.tolist() == [0, 1, 2]
+    torch.testing.assert_close(batch.turn_boxes[1], torch.tensor([0.5, 0.6, 0.7, 0.8]))
+
+
+def test_boxes_of_a_layout_are_no_things_of_the_picture() -> None:
+    layout = '<layout>a mug<p>mug</p><box>[0.100, 0.200, 0.300, 0.400]</box></layout>'
+    batch = AnswerCollator(AGAIN)([[Dialogue((('draw a mug', layout),))]])
+    assert len(batch.again) == len(batch.box_rows) == len(batch.turn_boxes) == 0
+    assert (batch.labels != IGNORED).any()
 
 
 def test_labels_are_the_answers_and_nothing_else() -> None:

@@ -23,8 +23,10 @@ from unifiedmllm_ros.training.language import (  # noqa: E402
     edge_targets,
     look_loss,
     matching_regions,
+    plateau,
     pointer_targets,
     prepare_copying,
+    target_losses,
     token_loss,
     train_language,
 )
@@ -65,12 +67,45 @@ def test_taught_heads_are_the_ones_that_attend() -> None:
 def test_looking_right_costs_nothing() -> None:
     mask = torch.ones(1, 1, 4, 4, dtype=torch.bool).tril().logical_or(torch.eye(4).bool())
     target = torch.tensor([[0.0, 1.0]])
-    row = torch.tensor([3])
+    row, first = torch.tensor([3]), torch.tensor([1])
     right, wrong = torch.zeros(1, 2, 4, 4), torch.zeros(1, 2, 4, 4)
     right[..., 3, 1] = 40.0
     wrong[..., 3, 0] = 40.0
-    assert float(look_loss(right, mask, row, target)) < 1e-6
-    assert float(look_loss(wrong, mask, row, target)) > 20
+    assert float(look_loss(right, mask, row, target, first)) < 1e-6
+    assert float(look_loss(wrong, mask, row, target, first)) > 20
+
+
+def test_looking_again_is_right_at_the_later_tokens() -> None:
+    mask = torch.ones(1, 1, 6, 6, dtype=torch.bool).tril()
+    logits = torch.zeros(1, 1, 6, 6)
+    logits[..., 5, 4] = 40.0
+    target, row = torch.tensor([[0.0, 0.0, 1.0]]), torch.tensor([5])
+    assert float(look_loss(logits, mask, row, target, torch.tensor([3]))) < 1e-6
+    assert float(look_loss(logits, mask, row, target, torch.tensor([1]))) > 20
+
+
+def test_the_probe_is_asked_which_regions_the_answer_means() -> None:
+    processor = twin_processor(look_again=True)
+    _, regions = fixed_batch(1, np.random.default_rng(0))
+    box = [round(float(v), 3) for v in regions.boxes[0, 1]]
+    seen = '<p>mug</p><box>[{:.3f}, {:.3f}, {:.3f}, {:.3f}]</box>'.format(*box)
+    unseen = '<p>mug</p><box>[0.001, 0.001, 0.003, 0.003]</box>'
+    pairs = [Dialogue((('find it', text),)) for text in (seen, 'There is no mug.', unseen)]
+    batch = AnswerCollator(processor)([pairs])
+    probed = torch.full((batch.ids.numel(),), -9.0)
+    nothing, right = target_losses(probed, batch, regions)
+    assert float(right) == 0.5  # the third turn is no lesson
+    probed[batch.again[0] + 1] = 9.0
+    found, right = target_losses(probed, batch, regions)
+    assert float(right) == 1.0
+    assert float(found) < 0.01 < float(nothing)
+
+
+def test_the_learning_rate_stays_before_it_falls() -> None:
+    recipe = LanguageRecipe(steps=100, warmup=10, decay=0.5)
+    assert plateau(0, recipe) == 0.1
+    assert plateau(9, recipe) == plateau(50, recipe) == 1.0
+    assert 0.0 < plateau(99, recipe) < 0.03
 
 
 def test_each_edge_has_a_head_that_rests_elsewhere() -> None:
@@ -168,4 +203,4 @@ def test_dialogues_of_a_scene_hold_all_its_questions() -> None:
     lexicon = default_lexicon()
     scene = sample_scene(Random(3), lexicon)
     made = dialogues(scene, Random(4), 18, lexicon)
-    assert sum(len(d.turns) for d in made) == 18
+    assert sum(len(d.turns) for d in made) == 18 + 3

@@ -8,7 +8,7 @@ are described by Groma (Ma et al., 2024); the peaks are those of CenterNet (Zhou
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor, nn
@@ -144,6 +144,12 @@ class RegionVisionModel(nn.Module):
             _gather(maps.appearance, cell),
         )
         return left_to_right(regions)
+
+
+def mirror(regions: Regions) -> Regions:
+    """The regions of the mirrored picture, left and right exchanged."""
+    x1, y1, x2, y2 = regions.boxes.unbind(-1)
+    return left_to_right(replace(regions, boxes=torch.stack((1 - x2, y1, 1 - x1, y2), dim=-1)))
 
 
 def left_to_right(regions: Regions) -> Regions:

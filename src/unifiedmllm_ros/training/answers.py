@@ -18,6 +18,7 @@ from torch import Tensor
 from unifiedmllm_ros.model.processing import UnifiedMLLMProcessor
 
 IGNORED = -100
+LAYOUT = 'layout'  # the task whose boxes are no things of the picture
 BOX_DISTANCE = 5  # from a box's last number to the first of the next box of the same phrase
 
 
@@ -33,25 +34,55 @@ class Batch:
     """Model inputs and targets of B scenes.
 
     ids, positions, labels: (B, T), labels already shifted (labels[t] follows ids[t]);
-    mask: (B, 1, T, T) bool, true where attention may look; boxes: (M, 4) the box that is being
-    named or written at rows box_rows (M,) of the flattened (B * T) sequence: where a token of a
-    phrase with one box, or a coordinate, is to be predicted. edge: (M,) which of x1, y1, x2, y2 it
-    is, -1 in a phrase.
+    mask: (B, 1, T, T) bool, true where attention may look; regions_at: (B, T) column of the first
+    of the visual tokens that a row should look at: the scene's own, or behind a question those
+    that stand there again.
+
+    boxes: (M, 4) the box that is being named or written at rows box_rows (M,) of the flattened
+    (B * T) sequence: where a token of a phrase with one box, or a coordinate, is to be predicted.
+    edge: (M,) which of x1, y1, x2, y2 it is, -1 in a phrase.
+
+    again: (N,) rows of the flattened sequence at which the visual tokens of a turn stand again;
+    turn_boxes: (P, 4) the boxes that turn box_turn (P,) answers with. Turns whose boxes are no
+    things of the picture (a layout's) have neither, nor have they rows in box_rows.
     """
 
     ids: Tensor
     positions: Tensor
     labels: Tensor
     mask: Tensor
+    regions_at: Tensor
     boxes: Tensor
     box_rows: Tensor
     edge: Tensor
+    again: Tensor
+    turn_boxes: Tensor
+    box_turn: Tensor
 
 
-@dataclass(frozen=True)
-class _Pair:
+@dataclass
+class _Row:
+    """One sequence in the making; `group` numbers its dialogues, `points` says whose boxes are
+    things of the picture, `turns` are (place of the visual tokens, boxes)."""
+
     ids: list[int]
+    positions: list[int]
     labels: list[int]
+    group: list[int]
+    regions_at: list[int]
+    points: list[bool]
+    turns: list[tuple[int, NDArray[np.float32]]]
+
+    def extend(self, other: _Row, number: int, start: int) -> None:
+        """Append a dialogue, whose positions begin at `start`."""
+        offset = len(self.ids)
+        self.ids += other.ids
+        self.labels += other.labels
+        self.positions += range(start, start + len(other.ids))
+        self.group += [number] * len(other.ids)
+        self.regions_at += [at + offset if at >= 0 else 1 for at in other.regions_at]
+        self.points += other.points
+        self.turns += [(place + offset, boxes) for place, boxes in other.turns]
 
 
 class AnswerCollator:
@@ -63,58 +94,94 @@ class AnswerCollator:
         self.prefix = processor.encode_prefix()
         self.first_number = int(processor.number_ids[0])
         self.phrase_open = processor.token_id('<p>')
+        self.unseen = processor.token_id(f'<{LAYOUT}>')
 
     def __call__(self, scenes: Sequence[Sequence[Dialogue]]) -> Batch:
         packed = [self._pack(dialogues) for dialogues in scenes]
-        longest = max(len(ids) for ids, *_ in packed)
-        shape = (len(packed), longest)
-        ids = np.full(shape, self.processor.pad_id, np.int64)
-        positions = np.zeros(shape, np.int64)
-        labels = np.full(shape, IGNORED, np.int64)
-        group = np.full(shape, -1, np.int64)
-        for row, (row_ids, row_positions, row_labels, row_group) in enumerate(packed):
-            size = len(row_ids)
-            ids[row, :size], positions[row, :size] = row_ids, row_positions
-            labels[row, :size], group[row, :size] = row_labels, row_group
-        boxes, rows, edge = self._boxes(ids, labels)
-        return Batch(
-            torch.from_numpy(ids),
-            torch.from_numpy(positions),
-            torch.from_numpy(labels),
-            attention_mask(group),
-            torch.from_numpy(boxes),
-            torch.from_numpy(rows),
-            torch.from_numpy(edge),
+        longest = max(len(row.ids) for row in packed)
+        fills = (
+            ('ids', self.processor.pad_id, np.int64),
+            ('positions', 0, np.int64),
+            ('labels', IGNORED, np.int64),
+            ('group', -1, np.int64),
+            ('regions_at', 1, np.int64),
+            ('points', False, bool),
         )
+        columns = {}
+        for name, fill, kind in fills:
+            columns[name] = np.full((len(packed), longest), fill, kind)
+            for table, row in zip(columns[name], packed, strict=True):
+                values = getattr(row, name)
+                table[: len(values)] = values
+        boxes, rows, edge = self._boxes(columns['ids'], columns['labels'], columns['points'])
+        turns = [
+            (number * longest + place, found)
+            for number, row in enumerate(packed)
+            for place, found in row.turns
+        ]
+        counts = [len(found) for _, found in turns]
+        turn_boxes = [found for _, found in turns] or [np.zeros((0, 4), np.float32)]
+        arrays = (
+            columns['ids'],
+            columns['positions'],
+            columns['labels'],
+            attention_mask(columns['group']).numpy(),
+            columns['regions_at'],
+            boxes,
+            rows,
+            edge,
+            np.array([place for place, _ in turns], np.int64),
+            np.concatenate(turn_boxes),
+            np.repeat(np.arange(len(turns)), counts),
+        )
+        return Batch(*map(torch.from_numpy, arrays))
 
-    def _pair(self, dialogue: Dialogue) -> _Pair:
-        ids: list[int] = []
-        labels: list[int] = []
+    def _dialogue(self, dialogue: Dialogue) -> _Row:
+        made = _Row([], [], [], [], [], [], [])
         for question, answer in dialogue.turns:
             asked = self.processor.encode_question(question)
             said = [*self.processor.encode_answer(answer), self.processor.eos_id]
-            ids += asked + said
-            labels += [IGNORED] * (len(asked) - 1) + said + [IGNORED]
-        return _Pair(ids, labels)
+            points = self.unseen not in said
+            again = asked.index(self.processor.image_id) if self._looks_again else -1
+            if again >= 0 and points:
+                made.turns.append((len(made.ids) + again, self._spelled(said)))
+            at = len(made.ids) + again if again >= 0 else -1
+            made.regions_at += [-1] * (len(asked) - 1) + [at] * (len(said) + 1)
+            made.points += [points] * (len(asked) + len(said))
+            made.ids += asked + said
+            made.labels += [IGNORED] * (len(asked) - 1) + said + [IGNORED]
+        return made
 
-    def _pack(self, dialogues: Sequence[Dialogue]) -> tuple[list[int], ...]:
-        ids = list(self.prefix)
-        start = len(ids)
-        positions, labels, group = list(range(start)), [IGNORED] * start, [0] * start
+    @property
+    def _looks_again(self) -> bool:
+        return self.processor.config.look_again
+
+    def _spelled(self, said: Sequence[int]) -> NDArray[np.float32]:
+        numbers = [i - self.first_number for i in said if 0 <= i - self.first_number <= 1000]
+        return np.array(numbers, np.float32).reshape(-1, 4) / 1000
+
+    def _pack(self, dialogues: Sequence[Dialogue]) -> _Row:
+        start = len(self.prefix)
+        row = _Row(
+            list(self.prefix),
+            list(range(start)),
+            [IGNORED] * start,
+            [0] * start,
+            [1] * start,
+            [False] * start,
+            [],
+        )
         for number, dialogue in enumerate(dialogues, start=1):
-            pair = self._pair(dialogue)
-            if len(ids) + len(pair.ids) > self.length:
-                continue
-            ids += pair.ids
-            labels += pair.labels
-            positions += range(start, start + len(pair.ids))
-            group += [number] * len(pair.ids)
-        return ids, positions, labels, group
+            made = self._dialogue(dialogue)
+            if len(row.ids) + len(made.ids) <= self.length:
+                row.extend(made, number, start)
+        return row
 
     def _boxes(
-        self, ids: NDArray[np.int64], labels: NDArray[np.int64]
+        self, ids: NDArray[np.int64], labels: NDArray[np.int64], points: NDArray[np.bool_]
     ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
         flat, said = labels.reshape(-1), ids.reshape(-1)
+        flat = np.where(points.reshape(-1), flat, IGNORED)
         numbers = (flat >= self.first_number) & (flat <= self.first_number + 1000)
         # A box's four numbers stand two tokens apart.
         rows = np.flatnonzero(numbers).reshape(-1, 4)

@@ -7,7 +7,9 @@ supervision: Mi et al., 2016; Liu et al., 2017):
 - in the second layer, a word that names things looks at the regions it names, in the third at
   those that it names together with the words before it, and at <bos> where there are none;
 - in the last but one, whoever writes a box's x1, y1, x2 or y2 looks at its region with a head of
-  its own for each, which otherwise rests on <bos>; whoever names a thing looks at its region too.
+  its own for each, which otherwise rests on <bos>; whoever names a thing looks at its region too;
+- where the visual tokens stand again behind a question, a linear probe must tell from each one's
+  state whether its region is among those that the answer points at (the probe is thrown away).
 """
 
 from __future__ import annotations
@@ -28,21 +30,27 @@ from unifiedmllm_ros.model.modeling import NUMBERS, UnifiedMLLMForConditionalGen
 from unifiedmllm_ros.model.projectors import COORDINATE_FEATURES, coordinate_features
 from unifiedmllm_ros.model.regions import Regions
 from unifiedmllm_ros.training.answers import IGNORED, Batch
-from unifiedmllm_ros.training.region_head import schedule
 
 
 @dataclass(frozen=True)
 class LanguageRecipe:
-    """One run. `softness` is the standard deviation, in coordinates, of the soft targets."""
+    """One run.
 
-    steps: int = 3200
-    batch: int = 4
-    questions: int = 18
+    decay: share of the steps, at the end, in which the learning rate falls to zero; before that
+    it is constant after the warm-up, so that a run can be stopped anywhere and gone on from.
+    softness: standard deviation, in coordinates, of the soft targets.
+    """
+
+    steps: int = 6000
+    batch: int = 8
+    questions: int = 9
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     warmup: int = 200
+    decay: float = 0.4
     softness: float = 0.004
     look_weight: float = 0.3
+    target_weight: float = 2.0
     seed: int = 0
     save_every: int = 500
 
@@ -55,6 +63,7 @@ COPY_GAIN = 4.0  # of a copied coordinate over what the layer gets; numbers then
 PROSE_WEIGHT = 3.0
 EDGE_HEADS = (0, 1, 2, 3)
 NAME_HEADS = (4, 5)
+LOOKS = ('match', 'phrase', 'name', 'edge')
 
 
 def pointer_targets(boxes: Tensor, regions: Tensor) -> Tensor:
@@ -116,16 +125,44 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return x * cos.unsqueeze(2) + turned * sin.unsqueeze(2)
 
 
-def look_loss(logits: Tensor, mask: Tensor, rows: Tensor, target: Tensor) -> Tensor:
+def look_loss(logits: Tensor, mask: Tensor, rows: Tensor, target: Tensor, at: Tensor) -> Tensor:
     """Cross entropy of attention with where it should go.
 
     logits (B, heads, T, T), mask (B, 1, T, T), rows (M,) of the flattened (B * T) sequence,
-    target (M, P): shares of the first P columns, which are <bos> and the regions.
+    target (M, 1 + K): shares of <bos>, the first column, and of the K columns from at (M,) on.
     """
-    blocked = logits.float().masked_fill(~mask, float('-inf'))
-    paid = blocked.log_softmax(-1)[..., : target.shape[1]].transpose(1, 2).flatten(0, 1)[rows]
+    looking = logits.transpose(1, 2).flatten(0, 1)[rows].float()
+    allowed = mask[:, 0].flatten(0, 1)[rows].unsqueeze(1)
+    paid = looking.masked_fill(~allowed, float('-inf')).log_softmax(-1)
+    places = look_columns(at, target.shape[1] - 1).unsqueeze(1).expand(-1, paid.shape[1], -1)
     # Columns that a row cannot see have no share in any target.
-    return -(target.unsqueeze(1) * paid.clamp(min=-30.0)).sum(-1).mean()
+    return -(target.unsqueeze(1) * paid.gather(-1, places).clamp(min=-30.0)).sum(-1).mean()
+
+
+def look_columns(at: Tensor, count: int) -> Tensor:
+    """Columns (M, 1 + count) of <bos> and of the visual tokens that begin at `at` (M,)."""
+    return functional.pad(at.unsqueeze(1) + torch.arange(count), (1, 0))
+
+
+def target_losses(probed: Tensor, batch: Batch, regions: Regions) -> tuple[Tensor, Tensor]:
+    """Cross entropy of which regions a turn points at, and the share of turns wholly right.
+
+    probed: (B * T,) logits of the probe at every place of the sequence.
+    """
+    count = regions.score.shape[1]
+    logits = probed[batch.again.unsqueeze(1) + torch.arange(count)]
+    scene = torch.div(batch.again, batch.ids.shape[1], rounding_mode='floor')
+    owner = batch.box_turn
+    wanted = pointer_targets(batch.turn_boxes, regions.boxes[scene[owner]])
+    found = wanted != IGNORED
+    truth = torch.zeros_like(logits)
+    truth[owner[found], wanted[found]] = 1.0
+    # A turn with a box that no region is, is no lesson.
+    sound = torch.ones(len(logits), dtype=torch.bool)
+    sound[owner[~found]] = False
+    logits, truth = logits[sound], truth[sound]
+    right = ((logits > 0) == (truth > 0)).all(-1).float().mean()
+    return functional.binary_cross_entropy_with_logits(logits, truth), right
 
 
 def matching_regions(
@@ -179,11 +216,12 @@ def edge_targets(batch: Batch, wanted: Tensor, count: int) -> Tensor:
 
 def losses(
     model: UnifiedMLLMForConditionalGeneration,
+    probe: nn.Module,
     batch: Batch,
     regions: Regions,
     recipe: LanguageRecipe,
 ) -> dict[str, Tensor]:
-    """Token and look losses of a batch; how often a name looks right; how far coordinates are."""
+    """Losses of a batch by lesson; how often names and targets are right; coordinates' error."""
     decoder, count = model.language_model.model, regions.score.shape[1]
     wanted = pointer_targets(batch.boxes, _rows(regions.boxes, batch))
     with torch.autocast('cpu', torch.bfloat16):
@@ -206,6 +244,8 @@ def losses(
         match, edges = looks(MATCH_LAYER, MATCH_HEADS), looks(REFER_LAYER, EDGE_HEADS)
         phrase = looks(PHRASE_LAYER, PHRASE_HEADS)
         names = looks(REFER_LAYER, NAME_HEADS)
+        referring = output.hidden_states[range(len(decoder.layers))[REFER_LAYER]]
+        probed = probe(referring).flatten().float()
     naming_words = model.word_ids[naming_rows(model.config)]
     rows, named = matching_regions(batch.ids, naming_words, words_of(regions, model.config))
     ends, together = matching_regions(
@@ -213,36 +253,50 @@ def losses(
     )
     naming = (batch.edge < 0) & (wanted != IGNORED)
     shares = functional.one_hot(wanted[naming] + 1, 1 + count).float()
-    name_rows = batch.box_rows[naming]
+    name_rows, at = batch.box_rows[naming], batch.regions_at.flatten()
     columns = edge_targets(batch, wanted, count)
-    seen = torch.nonzero(batch.ids.flatten() >= 0).flatten()
+    seen = torch.nonzero(batch.mask[:, 0].sum(-1).flatten() > 1).flatten()
     edge_losses = [
-        _edge_loss(edges[:, head : head + 1], batch.mask, seen, columns[head], count)
+        _edge_loss(edges[:, head : head + 1], batch, seen, columns[head], count)
         for head in range(len(EDGE_HEADS))
     ]
-    found = names.float().mean(1).flatten(0, 1)[name_rows][:, 1 : 1 + count].argmax(-1)
-    return {
+    found = names.float().mean(1).flatten(0, 1)[name_rows]
+    found = found.gather(-1, look_columns(at[name_rows], count))[:, 1:].argmax(-1)
+    first_look = torch.ones_like(at)
+    parts = {
         'token': token_loss(
             logits.float(), labels[taught], model.config.first_number_id, recipe.softness
         ),
-        'match': look_loss(match, batch.mask, rows, named),
-        'phrase': look_loss(phrase, batch.mask, ends, together),
-        'name': look_loss(names, batch.mask, name_rows, shares),
+        'match': look_loss(match, batch.mask, rows, named, first_look[rows]),
+        'phrase': look_loss(phrase, batch.mask, ends, together, first_look[ends]),
+        'name': look_loss(names, batch.mask, name_rows, shares, at[name_rows]),
         'edge': torch.stack(edge_losses).mean(),
         'name_right': (found == wanted[naming]).float().mean(),
         'coordinate_error': _coordinate_error(logits, labels[taught], model.config.first_number_id),
     }
+    if len(batch.again):
+        parts['target'], parts['target_right'] = target_losses(probed, batch, regions)
+    return parts
 
 
-def _edge_loss(logits: Tensor, mask: Tensor, rows: Tensor, column: Tensor, count: int) -> Tensor:
+def _edge_loss(logits: Tensor, batch: Batch, rows: Tensor, column: Tensor, count: int) -> Tensor:
     """Rows at which the head works weigh as much as those at which it rests."""
+    column = column[rows]
     works = column > 0
     parts = []
     for chosen in (works, ~works):
         shares = functional.one_hot(column[chosen], 1 + count).float()
         if len(shares):
-            parts.append(look_loss(logits, mask, rows[chosen], shares))
+            places = rows[chosen]
+            at = batch.regions_at.flatten()[places]
+            parts.append(look_loss(logits, batch.mask, places, shares, at))
     return torch.stack(parts).mean()
+
+
+def plateau(step: int, recipe: LanguageRecipe) -> float:
+    """Share of the learning rate: a warm-up, a plateau, and a linear fall to zero."""
+    left = (recipe.steps - step) / max(1.0, recipe.decay * recipe.steps)
+    return min(1.0, (step + 1) / max(1, recipe.warmup), left)
 
 
 def _coordinate_error(logits: Tensor, labels: Tensor, first: int) -> Tensor:
@@ -311,9 +365,11 @@ def train_language(
 ) -> None:
     """Train the language model and the projector; checkpoints and a log go to `folder`."""
     rng = np.random.default_rng(recipe.seed)
+    probe = nn.Linear(model.config.text_config.hidden_size, 1)
     parameters = [
         *model.language_model.parameters(),
         *model.image_tower.projector.parameters(),
+        *probe.parameters(),
     ]
     decayed = [p for p in parameters if p.ndim > 1]
     plain = [p for p in parameters if p.ndim <= 1]
@@ -327,10 +383,12 @@ def train_language(
     for step in range(recipe.steps):
         batch, regions = next_batch(recipe.batch, rng)
         for group in optimizer.param_groups:
-            group['lr'] = recipe.learning_rate * schedule(step, recipe.steps, recipe.warmup)
-        parts = losses(model, batch, regions, recipe)
-        looks = parts['match'] + parts['phrase'] + parts['name'] + parts['edge']
+            group['lr'] = recipe.learning_rate * plateau(step, recipe)
+        parts = losses(model, probe, batch, regions, recipe)
+        looks = torch.stack([parts[name] for name in LOOKS]).sum()
         loss = parts['token'] + recipe.look_weight * looks
+        if 'target' in parts:
+            loss = loss + recipe.target_weight * parts['target']
         if not torch.isfinite(loss):
             torch.save({'batch': batch, 'regions': regions}, folder / f'{name}-nan-batch.pt')
             raise FloatingPointError(f'loss is {float(loss.detach())} at step {step}; batch saved')

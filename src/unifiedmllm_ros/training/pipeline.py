@@ -8,7 +8,7 @@ export      write models/tabletop-nano and models/mask-nano
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -21,11 +21,12 @@ from unifiedmllm_ros.model.efficientnet import EfficientNetLite0
 from unifiedmllm_ros.model.mask_network import MaskNetwork
 from unifiedmllm_ros.model.modeling import UnifiedMLLMForConditionalGeneration
 from unifiedmllm_ros.model.processing import UnifiedMLLMProcessor
-from unifiedmllm_ros.model.regions import Regions
+from unifiedmllm_ros.model.regions import Regions, mirror
 from unifiedmllm_ros.model.tokenizer import build_tokenizer
 from unifiedmllm_ros.runtime.export import export_mask_network, export_model
+from unifiedmllm_ros.tabletop.dialogues import dialogue
 from unifiedmllm_ros.tabletop.lexicon import Lexicon, default_lexicon
-from unifiedmllm_ros.tabletop.questions import corpus, questions
+from unifiedmllm_ros.tabletop.questions import LOOKING, Question, corpus, questions
 from unifiedmllm_ros.tabletop.record import SceneRecord, read_scenes
 from unifiedmllm_ros.tabletop.symbolic import sample_scene
 from unifiedmllm_ros.training.answers import AnswerCollator, Batch, Dialogue
@@ -48,6 +49,8 @@ from unifiedmllm_ros.training.tabletop_nano import (
 NANO = 'tabletop-nano'
 MASK = 'mask-nano'
 HARD_KINDS = ('relation', 'order', 'several', 'use', 'count', 'yesno', 'superlative')
+MIXTURE = (0.5, 0.15, 0.35)  # shares of hard kinds, of all kinds that look, of all kinds
+TEXT_TOKENS = 3000
 CORPUS_LINES = 60_000
 COPY_SCENES = 1000  # enough to fit the map from regions to their edges
 CACHE_CAPACITY = 40_000  # images; the files are sparse
@@ -77,7 +80,7 @@ class Workshop:
     def processor(self) -> UnifiedMLLMProcessor:
         """The processor; its tokenizer is learnt at the first call."""
         if not (self.folder / 'tokenizer.json').exists():
-            tokenizer = build_tokenizer(corpus(Random(0), CORPUS_LINES))
+            tokenizer = build_tokenizer(spoken(Random(0), CORPUS_LINES, self.lexicon), TEXT_TOKENS)
             nano_processor(tokenizer).save_pretrained(self.folder)
         return UnifiedMLLMProcessor.from_pretrained(self.folder)
 
@@ -102,17 +105,32 @@ class Workshop:
 
 
 def dialogues(scene: SceneRecord, rng: Random, count: int, lexicon: Lexicon) -> list[Dialogue]:
-    """Pairs of a scene; one in six continues with further questions of the same dialogue."""
-    # Half of the time only what is learnt last: what needs more than one thing to be looked at.
-    kinds = HARD_KINDS if rng.random() < 0.5 else None
-    asked = questions(scene, rng, 'train', kinds, count, lexicon)
-    turns = [(q.text, q.answer_text) for q in asked]
-    made: list[Dialogue] = []
+    """Pairs of a scene: one true dialogue, then questions of which one in six continues."""
+    talk = dialogue(scene, rng, 'train', 3, lexicon)
+    made = [Dialogue(tuple((q.text, q.answer_text) for q in talk))]
+    turns = [(q.text, q.answer_text) for q in _asked(scene, rng, count, lexicon)]
     while turns:
         length = rng.choice((1, 1, 1, 1, 1, 1, 1, 2, 3))
         made.append(Dialogue(tuple(turns[:length])))
         turns = turns[length:]
+    # What does not fit into the sequence is left out from the end.
+    rng.shuffle(made)
     return made
+
+
+def spoken(rng: Random, count: int, lexicon: Lexicon) -> Iterator[str]:
+    """`count` lines of questions and answers, alone and in dialogues: what tokens are learnt on."""
+    yield from corpus(rng, count * 4 // 5, 'train', lexicon)
+    for _ in range(count // 5 // 6):
+        for question in dialogue(sample_scene(rng, lexicon), rng, 'train', 3, lexicon):
+            yield f' {question.text}'
+            yield f' {question.answer_text}'
+
+
+def _asked(scene: SceneRecord, rng: Random, count: int, lexicon: Lexicon) -> list[Question]:
+    # Half of the time only what is learnt last: what needs more than one thing to be looked at.
+    kinds = rng.choices((HARD_KINDS, LOOKING, None), MIXTURE)[0]
+    return questions(scene, rng, 'train', kinds, count, lexicon)
 
 
 def stack(regions: Sequence[Regions]) -> Regions:
@@ -169,7 +187,10 @@ def read(
             words = word_rows(scene, vision.words, shop.lexicon)
             return imagine_regions(scene, words, vision.regions, vision.width, rng), scene
         index = int(rng.integers(len(scenes)))
-        return bank.map(lambda x: x[index : index + 1]), scenes[index]
+        regions, scene = bank.map(lambda x: x[index : index + 1]), scenes[index]
+        if rng.random() < 0.5:
+            return mirror(regions), scene.mirrored()
+        return regions, scene
 
     def next_batch(size: int, rng: np.random.Generator) -> tuple[Batch, Regions]:
         seed = Random(int(rng.integers(2**62)))

@@ -14,15 +14,15 @@ from unifiedmllm_ros.errors import MissingExtraError
 from unifiedmllm_ros.model.configuration import RegionVisionConfig, UnifiedMLLMConfig
 from unifiedmllm_ros.model.modeling import UnifiedMLLMForConditionalGeneration
 from unifiedmllm_ros.model.processing import ProcessorConfig, UnifiedMLLMProcessor
+from unifiedmllm_ros.representation import TASKS
 from unifiedmllm_ros.tabletop.lexicon import Lexicon, default_lexicon
 from unifiedmllm_ros.tabletop.record import SceneRecord
 
 IMAGE_SIZE = (240, 320)
-REGIONS = 16
+REGIONS = 12
 HIDDEN, HEADS = 256, 8
 EMBEDDING_SCALE = 0.04
 INSTANCE_GAP = 0.2
-TASKS = ('seg',)  # those that the training data holds
 
 
 def vocabulary(lexicon: Lexicon) -> list[str]:
@@ -48,7 +48,8 @@ def word_rows(scene: SceneRecord, words: Sequence[str], lexicon: Lexicon) -> NDA
 def nano_processor(tokenizer) -> UnifiedMLLMProcessor:  # type: ignore[no-untyped-def]
     """The processor of the preset."""
     return UnifiedMLLMProcessor(
-        tokenizer, ProcessorConfig(IMAGE_SIZE, REGIONS, TASKS, INSTANCE_GAP)
+        tokenizer,
+        ProcessorConfig(IMAGE_SIZE, REGIONS, tuple(TASKS), INSTANCE_GAP, look_again=True),
     )
 
 
@@ -60,7 +61,7 @@ def nano_config(processor: UnifiedMLLMProcessor, words: Sequence[str]) -> Unifie
         vocab_size=processor.vocab_size,
         hidden_size=HIDDEN,
         intermediate_size=640,
-        num_hidden_layers=5,
+        num_hidden_layers=6,
         num_attention_heads=HEADS,
         num_key_value_heads=HEADS,
         max_position_embeddings=2048,
