@@ -97,6 +97,70 @@ class PerceptionParameters(BaseModel):
     )
 
 
+class ExpertParameters(BaseModel):
+    """Parameters of expert_node."""
+
+    model_config = ConfigDict(extra='forbid', frozen=True)
+
+    autostart: bool = Field(
+        default=False,
+        description='Configure and activate at start, without a lifecycle manager.',
+        json_schema_extra=READ_ONLY,
+    )
+    client_timeout: float = Field(
+        default=5.0,
+        ge=0.0,
+        le=3600.0,
+        description='Jobs of the action are stopped when no action client has been there for so '
+        'many seconds; 0 lets them end.',
+    )
+    diagnostics_period: float = Field(
+        default=1.0, ge=0.1, le=60.0, description='Seconds between two messages on /diagnostics.'
+    )
+    experts: str = Field(
+        default='',
+        description="Configuration of the experts (YAML); empty for the package's own, "
+        'config/experts.yaml.',
+        json_schema_extra=READ_ONLY,
+    )
+    input_folders: str = Field(
+        default='',
+        description='Folders, separated by colons, that a video_path may lie in; output_folder '
+        'always is one.',
+    )
+    max_image_pixels: int = Field(
+        default=33_177_600,
+        ge=256,
+        le=1_000_000_000,
+        description='Images and video frames with more pixels than this are refused.',
+    )
+    max_message_pixels: int = Field(
+        default=4_194_304,
+        ge=0,
+        le=100_000_000,
+        description='Images of one result with more pixels than this together are written to '
+        'output_folder and told by path.',
+    )
+    max_pending_jobs: int = Field(
+        default=8, ge=1, le=1000, description='Jobs that may wait; more are refused.'
+    )
+    max_video_frames: int = Field(
+        default=600, ge=1, le=100_000, description='Videos with more frames than this are refused.'
+    )
+    output_folder: str = Field(
+        default='~/.ros/unifiedmllm',
+        min_length=1,
+        description='Where results too large for a message are written; made when it is needed.',
+    )
+    preview_period: float = Field(
+        default=0.5,
+        ge=0.0,
+        le=60.0,
+        description='Least seconds between two previews of a job; 0 for none.',
+    )
+    preview_quality: int = Field(default=80, ge=1, le=100, description='JPEG quality of previews.')
+
+
 class TabletopCameraParameters(BaseModel):
     """Parameters of tabletop_camera_node."""
 

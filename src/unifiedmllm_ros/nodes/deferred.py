@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from action_msgs.msg import GoalStatus
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.action.server import RCLError
 
@@ -53,7 +54,9 @@ class DeferredActionServer(ActionServer):
             super().notify_execute(goal_handle, execute_callback)
 
     def begin(self, goal: Any) -> None:
-        """Mark a goal as executing, unless it was asked to stop before."""
+        """Mark a goal as executing, unless it is already, or was asked to stop before."""
+        if goal.status != GoalStatus.STATUS_ACCEPTED:
+            return
         try:
             goal.execute()
         except RCLError:  # a cancel came between the look at the state and its change

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import time
 import traceback
-from typing import Any
+from typing import Any, Protocol
 
 from unifiedmllm_ros.bridge.error_codes import error_message
 from unifiedmllm_ros.errors import UnifiedMLLMError
-from unifiedmllm_ros.nodes.statistics import Statistics
 
 _REPEAT_SECONDS = 5.0
+
+
+class ErrorMemory(Protocol):
+    """What keeps count of a node's errors."""
+
+    def error(self, text: str) -> None:
+        """Count an error and remember what it was."""
+        ...
 
 
 class Reporter:
     """Writes errors to a node's log and into its statistics; any thread may report."""
 
-    def __init__(self, logger: Any, statistics: Statistics) -> None:
+    def __init__(self, logger: Any, statistics: ErrorMemory) -> None:
         self._logger = logger
         self._statistics = statistics
         self._last = ''
