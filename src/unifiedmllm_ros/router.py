@@ -52,6 +52,7 @@ class Router:
         session: Session | None = None,
         seed: int = 0,
         parameters: Mapping[str, Any] | None = None,
+        expert: str = '',
         progress: OnProgress = unheard,
         on_position: OnPosition = unheard_position,
         cancel: Cancel = never,
@@ -61,6 +62,7 @@ class Router:
         frames: of a video, those after `image`, which is its first; rate: its frames per second.
         session: what was seen and made before: the call works on its current picture and, where it
         needs regions and has none, on those spoken of last; what comes of it is remembered there.
+        expert: the name of one that does such tasks, by default the one bound to the task.
         on_position: hears how many requests are before this one on its expert's device.
 
         Raises UnknownTaskError, MissingArgumentError, MissingRegionError, MissingImageError and
@@ -77,7 +79,7 @@ class Router:
         )
         check(cancel, f'task {call.task}')
         result = self.registry.run(
-            request, progress=progress, on_position=on_position, cancel=cancel
+            request, progress=progress, on_position=on_position, cancel=cancel, name=expert
         )
         if session is not None:
             session.take(call, result)

@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from unifiedmllm_ros.errors import RequestError, VideoError, WriteError
+from unifiedmllm_ros.errors import ImageError, RequestError, VideoError, WriteError
 from unifiedmllm_ros.experts.base import (
     AudioResult,
     ImageResult,
@@ -56,6 +56,14 @@ class Video:
 
     frames: tuple[Image, ...]
     rate: float
+
+
+def read_image(path: Path) -> Image:
+    """Read an image file as (height, width, 3) uint8 RGB. Raises ImageError."""
+    found = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+    if found is None:
+        raise ImageError(f'{path} is missing or no image; give a JPEG or PNG file')
+    return np.asarray(found, np.uint8)
 
 
 def read_video(path: Path, *, max_frames: int = MAX_FRAMES, max_pixels: int = MAX_PIXELS) -> Video:

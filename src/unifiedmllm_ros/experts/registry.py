@@ -240,7 +240,7 @@ class ExpertRegistry:
 
         Raises as `expert` does, and whatever the expert raises; Cancelled while it waits too.
         """
-        name = name or self.name_for(request.task)
+        name = self._fitting(name, request.task) if name else self.name_for(request.task)
         rising = _Rising(progress)
 
         def moved(position: int) -> None:
@@ -259,6 +259,15 @@ class ExpertRegistry:
             )
         except MissingExtraError as error:
             raise ExpertNotInstalledError(f'expert {name!r}: {error}') from error
+
+    def _fitting(self, name: str, task: str) -> str:
+        kind = self.entry(name).kind
+        if task in TASKS and TASKS[task].expert != kind:
+            raise ConfigError(
+                f'expert {name!r} is of kind {kind!r} and the task {task!r} needs one of kind '
+                f'{TASKS[task].expert!r}'
+            )
+        return name
 
     def unload(self, name: str) -> None:
         """Give back the memory of an expert; nothing to do where it is not loaded.
