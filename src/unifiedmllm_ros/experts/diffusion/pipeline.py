@@ -9,7 +9,7 @@ Pickled weights are read as tensors only.
 from __future__ import annotations
 
 import gc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,10 +61,24 @@ def load_pipeline(name: str, folder: Path, loading: Loading, needs: Needs) -> Lo
     kind = loading.pipeline or needs.pipeline
     check_folder(name, folder, kind, _AUTOMATIC, needs)
     factory = pipeline_class(name, kind)
+
+    def assemble(dtype: Any) -> Any:
+        return _assembled(name, folder, factory, loading, needs, dtype)
+
+    return load_assembled(name, folder, loading, needs, assemble)
+
+
+def load_assembled(
+    name: str, folder: Path, loading: Loading, needs: Needs, assemble: Callable[[Any], Any]
+) -> Loaded:
+    """Return the pipeline that `assemble(dtype)` makes of a folder, brought to where it runs.
+
+    Raises ModelFileError where it cannot, ConfigError for a device that is none.
+    """
     device = torch_device(name, _device(loading.device))
     dtype = _dtype(loading.dtype, device, needs.half)
     try:
-        pipeline = _assembled(name, folder, factory, loading, needs, dtype)
+        pipeline = assemble(dtype)
     except (ConfigError, ModelFileError):
         raise
     except Exception as error:  # what is raised depends on what is wrong with the files
@@ -144,7 +158,7 @@ def _assembled(
     for part, (library, kind) in parts_of(name, folder).items():
         network = _network_class(library, kind)
         if network is not None:
-            networks[part] = _network(name, folder, part, network, loading, needs, dtype)
+            networks[part] = load_network(name, folder, part, network, loading, needs, dtype)
     if not loading.safety_checker:
         networks |= {'safety_checker': None}
     if 'safety_checker' in networks and not _takes(factory, 'safety_checker'):
@@ -173,9 +187,10 @@ def _network_class(library: str, kind: str) -> Any:
     return found if isinstance(found, type) and issubclass(found, bases) else None
 
 
-def _network(
+def load_network(
     name: str, folder: Path, part: str, kind: Any, loading: Loading, needs: Needs, dtype: Any
 ) -> Any:
+    """Return the network of class `kind` in a part of a folder. Raises ModelFileError."""
     options: dict[str, Any] = {'local_files_only': True, 'output_loading_info': True}
     if variant := known_variant(folder / part, loading.variant):
         options['variant'] = variant
