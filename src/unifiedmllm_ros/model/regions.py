@@ -32,6 +32,10 @@ class DenseMaps:
     geometry: Tensor
     appearance: Tensor
 
+    def map(self, function) -> DenseMaps:  # type: ignore[no-untyped-def]
+        """Apply a function to every map."""
+        return DenseMaps(*(function(getattr(self, field.name)) for field in fields(self)))
+
 
 @dataclass(frozen=True)
 class Regions:

@@ -162,8 +162,8 @@ def find_all(shop: Workshop, data: Path, scenes: list[SceneRecord]) -> Regions:
     encoder = model.image_tower.encoder.eval()
     cache = shop.cache(data, scenes, encoder.backbone)
     parts = [
-        find_regions(encoder, cache.batch(np.arange(start, min(start + 64, len(scenes)))))
-        for start in range(0, len(scenes), 64)
+        find_regions(encoder, cache.batch(np.arange(start, min(start + 16, len(scenes)))))
+        for start in range(0, len(scenes), 16)
     ]
     return stack(parts)
 

@@ -182,9 +182,12 @@ def schedule(step: int, steps: int, warmup: int) -> float:
 
 @torch.inference_mode()
 def find_regions(model: RegionVisionModel, features: Tensor) -> Regions:
-    """Regions of cached features (B, C, h, w), in float32."""
-    model.eval()
-    return model.select(model.head(model.backbone.tail(features)))
+    """Regions of cached features (B, C, h, w), computed in bfloat16, given in float32."""
+    model.eval().to(memory_format=torch.channels_last)
+    features = features.contiguous(memory_format=torch.channels_last)
+    with torch.autocast('cpu', torch.bfloat16):
+        maps = model.head(model.backbone.tail(features))
+    return model.select(maps.map(Tensor.float))
 
 
 def recall(regions: Regions, scenes: list[SceneRecord], words: list[NDArray[np.float32]]) -> dict:
