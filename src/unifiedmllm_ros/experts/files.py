@@ -245,6 +245,21 @@ def write_video_masks(
     return _publish(folder, draw, provenance, told)
 
 
+def write_file(path: Path, data: bytes) -> Path:
+    """Write a file that needs no provenance, whole or not at all. Raises WriteError."""
+    part = _part_of(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open('wb') as file:
+            _flush(file, data)
+        os.replace(part, path)
+    except OSError as error:
+        raise _not_written(path, error) from error
+    finally:
+        _remove(part)
+    return path
+
+
 def _labels(masks: Sequence[Mask], shape: Shape) -> NDArray[Any]:
     return label_map(masks, *shape)[0]
 
@@ -285,10 +300,8 @@ def _publish(
     facts: Mapping[str, Any] | None,
 ) -> Path:
     """Write under hidden names, then rename: first the file beside it, then the file itself."""
-    mark = f'.{secrets.token_hex(4)}.part'
-    part = path.with_name(f'.{path.stem}{mark}{path.suffix}')
     beside = path.with_name(f'{path.name}.json')
-    beside_part = path.with_name(f'.{beside.name}{mark}')
+    part, beside_part = _part_of(path), _part_of(beside)
     # Of an earlier file of this name; a failure leaves that one as it was.
     try:
         write(part)
@@ -297,14 +310,23 @@ def _publish(
             _flush(file, (json.dumps(record, indent=2, default=str) + '\n').encode())
         _replace(part, path, beside_part, beside)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise WriteError(
-            f'{path} cannot be written ({reason}): free some space or choose another folder'
-        ) from error
+        raise _not_written(path, error) from error
     finally:
         for rest in (part, beside_part):
             _remove(rest)
     return path
+
+
+def _part_of(path: Path) -> Path:
+    """A hidden name beside it, with its ending, by which some writers choose the format."""
+    return path.with_name(f'.{path.stem}.{secrets.token_hex(4)}.part{path.suffix}')
+
+
+def _not_written(path: Path, error: OSError) -> WriteError:
+    reason = error.strerror or str(error)
+    return WriteError(
+        f'{path} cannot be written ({reason}): free some space or choose another folder'
+    )
 
 
 def _replace(part: Path, path: Path, beside_part: Path, beside: Path) -> None:
