@@ -36,14 +36,18 @@ from unifiedmllm_ros.training.answers import IGNORED, Batch
 class LanguageRecipe:
     """One run.
 
+    batch, questions, length: scenes of a step, questions of a scene, and tokens of its sequence,
+    which bound them; attention costs the square of the length, so that many scenes with few
+    questions are cheaper than few with many.
     decay: share of the steps, at the end, in which the learning rate falls to zero; before that
     it is constant after the warm-up, so that a run can be stopped anywhere and gone on from.
     softness: standard deviation, in coordinates, of the soft targets.
     """
 
     steps: int = 6000
-    batch: int = 8
-    questions: int = 9
+    batch: int = 12
+    questions: int = 6
+    length: int = 288
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     warmup: int = 200

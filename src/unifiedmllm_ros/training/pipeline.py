@@ -178,7 +178,7 @@ def read(
     """Phase `read`: the language model on what the encoder really sees, with some imagined
     scenes among them, which keep it from learning the training images by heart."""
     model = shop.model('read', 'regions')
-    collate = AnswerCollator(shop.processor())
+    collate = AnswerCollator(shop.processor(), recipe.length)
     vision = model.config.vision_config
 
     def one(rng: np.random.Generator, seed: Random) -> tuple[Regions, SceneRecord]:
