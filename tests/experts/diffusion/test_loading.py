@@ -128,7 +128,7 @@ def as_published(copied: Callable[[str], Path]) -> Path:
     folder = copied('gligen')
     for path in sorted(folder.rglob('*.safetensors')):
         state = {key: value.half() for key, value in load_file(path).items()}
-        stem = 'pytorch_model' if path.parent.name == 'text_encoder' else path.stem
+        stem = path.stem if path.stem.startswith('diffusion') else 'pytorch_model'
         torch.save(state, path.parent / f'{stem}.fp16.bin')
         path.unlink()
     return folder
@@ -157,7 +157,7 @@ class Payload:
         return os.mkdir, (str(self.path),)
 
 
-@pytest.mark.parametrize('part', ['unet', 'text_encoder'])
+@pytest.mark.parametrize('part', ['unet', 'text_encoder', 'safety_checker'])
 def test_a_pickle_that_would_run_code_does_not(
     as_published: Path, tmp_path: Path, part: str
 ) -> None:
@@ -179,6 +179,36 @@ def test_older_gligen_folders_keep_their_boxes(
         pixels(run(GligenLayout('gligen', one, **SIZE), asked)) for one in (folder, twin('gligen'))
     )
     assert np.array_equal(old, new)
+
+
+def test_older_names_of_tensors_are_known(
+    copied: Callable[[str], Path], twin: Callable[[str], Path]
+) -> None:
+    """Stable Diffusion 1's autoencoder and text encoder were saved under other names."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    folder = copied('stable_diffusion')
+    older = {'to_q': 'query', 'to_k': 'key', 'to_v': 'value', 'to_out.0': 'proj_attn'}
+    path = folder / 'vae' / WEIGHTS
+    state = load_file(path)
+    assert any('.to_q.' in key for key in state)
+    save_file({_renamed(key, older): value for key, value in state.items()}, path, {'format': 'pt'})
+    path = folder / 'text_encoder' / 'model.safetensors'
+    state = {f'text_model.{k.removeprefix("text_model.")}': v for k, v in load_file(path).items()}
+    state['text_model.embeddings.position_ids'] = torch.arange(77)[None]
+    save_file(state, path, {'format': 'pt'})
+    old, new = (
+        pixels(run(TextToImage('sd', one, **SIZE), request('gen')))
+        for one in (folder, twin('stable_diffusion'))
+    )
+    assert np.array_equal(old, new)
+
+
+def _renamed(key: str, names: dict[str, str]) -> str:
+    for new, old in names.items():
+        key = key.replace(f'.{new}.', f'.{old}.')
+    return key
 
 
 def test_weights_that_no_network_takes_are_of_another_model(copied: Callable[[str], Path]) -> None:

@@ -251,7 +251,12 @@ def save_gligen(folder: Path, channels: int = 4) -> Path:
         folder,
         'StableDiffusionGLIGENPipeline',
         4,
-        lambda: _stable(channels, unet=unet(channels, gated=True), requires_safety_checker=False),
+        lambda: _stable(
+            channels,
+            unet=unet(channels, gated=True),
+            safety_checker=safety_checker(False),
+            feature_extractor=feature_extractor(),
+        ),
     )
     rewrite(folder / 'model_index.json', _class_name='StableDiffusionPipeline')
     return folder

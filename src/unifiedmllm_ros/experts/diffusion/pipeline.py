@@ -177,13 +177,16 @@ def _takes(factory: Any, argument: str) -> bool:
 
 
 def _network_class(library: str, kind: str) -> Any:
-    """The class of a network that is loaded by itself; None for tokenizers, schedulers and such."""
+    """The class of a network that is loaded by itself; None for tokenizers, schedulers and such.
+
+    Besides the two libraries a folder may name a module of pipelines, as for safety checkers.
+    """
     import diffusers
     import transformers
 
     bases = (diffusers.ModelMixin, transformers.PreTrainedModel)
-    module = {'diffusers': diffusers, 'transformers': transformers}.get(library)
-    found = getattr(module, kind, None)
+    modules = {'diffusers': diffusers, 'transformers': transformers}
+    found = getattr(modules.get(library, getattr(diffusers.pipelines, library, None)), kind, None)
     return found if isinstance(found, type) and issubclass(found, bases) else None
 
 
