@@ -8,6 +8,7 @@ from pathlib import Path
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the sources of data."""
+    from unifiedmllm_ros.data import dialogues_command
     from unifiedmllm_ros.data.converters import command as convert
     from unifiedmllm_ros.tabletop import command
 
@@ -18,6 +19,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     public = sources.add_parser('convert', help='conversations from a public data set on disk')
     convert.add_arguments(public)
     public.set_defaults(run=convert.run)
+    dialogues_command.add_ground_arguments(
+        sources.add_parser('ground', help='boxes in pictures, by an object detector')
+    )
+    dialogues_command.add_dialogue_arguments(
+        sources.add_parser('dialogues', help='dialogues of several turns and tasks')
+    )
     _add_pack(sources.add_parser('pack', help='conversations and their media into tar shards'))
     _add_numerical(sources.add_parser('numerical', help='prompts with numbers, and layouts'))
 

@@ -8,7 +8,7 @@ asked, and what does not depend on the picture.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
 
@@ -44,7 +44,8 @@ FOLLOW_UP_SHARE, OTHER_SHARE = 0.75, 0.5
 """How often a turn refers back where the one before named a thing, and where it did not."""
 ANYWHERE = (*MADE_OF_WORDS, 'layout', 'chat', 'refusal')
 """Kinds that do not depend on what the picture shows."""
-_FIRST = (*LOOKING, 'track', 'remove', 'replace', 'recolour', 'add', *LOOKING, *ANYWHERE)
+OPENINGS = (*LOOKING, 'track', 'remove', 'replace', 'recolour', 'add', *LOOKING, *ANYWHERE)
+"""Kinds that begin a dialogue, and go on with it where nothing refers back."""
 _MARKING = ('ground', 'seg', 'vidseg')
 
 
@@ -95,9 +96,11 @@ def dialogue(
     phrasings: str = 'train',
     turns: int = 3,
     lexicon: Lexicon | None = None,
+    kinds: Sequence[str] = OPENINGS,
 ) -> list[Question]:
     """A dialogue of `turns` questions with the answers that are right at that point of it.
 
+    `kinds` are those of the questions that stand for themselves, some more often than others.
     A turn mostly refers back where the one before offers something to refer to.
     Raises QuestionError for an unknown split.
     """
@@ -112,15 +115,15 @@ def dialogue(
             question = _worded(followed, rng, phrasings)
             state = replace(followed.after, last=question)
         else:
-            question = _fresh(state, rng, phrasings, first=not said)
+            question = _fresh(state, rng, phrasings, kinds)
             state = _after(state, question)
         said.append(question)
     return said
 
 
-def _fresh(state: State, rng: Random, split: str, first: bool) -> Question:
+def _fresh(state: State, rng: Random, split: str, kinds: Sequence[str]) -> Question:
     """A question that stands for itself."""
-    kinds = ANYWHERE if state.edited else _FIRST
+    kinds = [k for k in kinds if k in ANYWHERE] or ANYWHERE if state.edited else kinds
     for _ in range(10):
         kind = rng.choice(kinds)
         found = questions(state.view.scene, rng, split, [kind], 1, state.view.lexicon)

@@ -73,9 +73,15 @@ class Client:
                 message = f'{self.description.url}/models gives no list of models: check url'
                 raise RemoteError(message) from error
 
-    def complete(self, request: dict[str, Any], cancel: Cancel) -> Iterator[Delta]:
+    def complete(
+        self,
+        request: dict[str, Any],
+        cancel: Cancel,
+        on_usage: Callable[[dict[str, Any]], None] | None = None,
+    ) -> Iterator[Delta]:
         """Yield an answer piece by piece.
 
+        on_usage: gets what the server says of the tokens used, where it does (`stream_options`).
         Tried again after 429, 5xx and connection errors until something has been yielded. Raises
         RemoteError, ConfigError (no key), Cancelled.
         """
@@ -85,7 +91,7 @@ class Client:
                 started = False
                 try:
                     with self._noted():
-                        for delta in self._deltas(body, cancel):
+                        for delta in self._deltas(body, cancel, on_usage):
                             started = True
                             yield delta
                     return
@@ -95,12 +101,19 @@ class Client:
                     self._note(retries=1)
                     self._pause(attempt, error.wait, cancel)
 
-    def _deltas(self, body: bytes, cancel: Cancel) -> Iterator[Delta]:
+    def _deltas(
+        self,
+        body: bytes,
+        cancel: Cancel,
+        on_usage: Callable[[dict[str, Any]], None] | None,
+    ) -> Iterator[Delta]:
         finished = False
         for event in self._events(body, cancel):
             if isinstance(event.get('error'), dict | str):
                 message = self._hidden(_error_text(event))
                 raise RemoteError(f'{self.description.url} reports: {message}')
+            if on_usage is not None and isinstance(event.get('usage'), dict):
+                on_usage(event['usage'])
             delta = _delta(event)
             finished = finished or bool(delta.finish)
             if delta.text or delta.finish:
