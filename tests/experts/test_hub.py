@@ -151,6 +151,27 @@ def test_an_interrupted_download_goes_on_where_it_was(config: Path, hub: Hub) ->
     assert ranges == [f'bytes={10 * 2**20}-']
 
 
+@pytest.mark.parametrize(
+    ('variant', 'expected'),
+    [
+        ('fp16', {'unet/m.fp16.safetensors', 'vae/m.fp16.bin', 'safety/m.bin'}),
+        ('', {'unet/m.safetensors', 'vae/m.bin', 'safety/m.bin'}),
+    ],
+)
+def test_of_several_forms_of_the_same_weights_one_is_fetched(
+    variant: str, expected: set[str]
+) -> None:
+    from unifiedmllm_ros.experts.hub import _without_doubles
+
+    names = {'model_index.json', 'unet/config.json', 'tokenizer/merges.txt', 'LICENSE', 'x.png'}
+    names |= {f'unet/m{form}' for form in ('.fp16.safetensors', '.safetensors', '.fp16.bin')}
+    names |= {'vae/m.fp16.bin', 'vae/m.bin', 'safety/m.bin', 'v1-5-pruned.safetensors'}
+    chosen = _without_doubles(names, variant)
+    assert {name for name in chosen if '/m' in name and 'merges' not in name} == expected
+    assert {'model_index.json', 'unet/config.json', 'tokenizer/merges.txt', 'LICENSE'} <= chosen
+    assert not {'v1-5-pruned.safetensors', 'x.png'} & chosen
+
+
 def wait_for_part(folder: Path, size: int) -> None:
     """Until the client has that much on the disk."""
     import threading

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
@@ -20,6 +21,11 @@ from unifiedmllm_ros.experts.registry import ExpertEntry
 from unifiedmllm_ros.experts.weight_files import RECORD, digest
 
 Say = Callable[[str], None]
+
+# Endings of weights, those that hold tensors alone first; and of what is read beside them.
+_WEIGHTS = ('.safetensors', '.bin', '.pt', '.pth')
+_KEPT = ('.json', '.txt', '.model', '.spm', '.md', '')
+_VARIANT = re.compile(r'\.(fp16|bf16|fp32|non_ema|ema)\b')
 
 
 @dataclass(frozen=True)
@@ -88,7 +94,9 @@ def _listing(name: str, entry: ExpertEntry) -> Listing:
         for one in api.list_repo_tree(entry.repo, recursive=True, revision=commit)
         if hasattr(one, 'size')
     ]
-    files = tuple(file for file in found if _wanted(file.name, entry.files))
+    names = {file.name for file in found}
+    chosen = names if entry.files else _without_doubles(names, entry.variant)
+    files = tuple(f for f in found if f.name in chosen and _wanted(f.name, entry.files))
     missing = [
         pattern for pattern in entry.files if not any(fnmatch(file.name, pattern) for file in found)
     ]
@@ -98,6 +106,33 @@ def _listing(name: str, entry: ExpertEntry) -> Listing:
             f'correct files or revision of expert {name!r} in experts.yaml'
         )
     return Listing(commit, files)
+
+
+def _without_doubles(names: set[str], variant: str) -> set[str]:
+    """Of weights that a folder holds in several forms, one: the variant, and no pickle, if it can.
+
+    Repositories of pipelines hold checkpoints in one piece at their top too, which nobody reads.
+    """
+    folders: dict[PurePosixPath, list[str]] = {}
+    for name in sorted(names):
+        if PurePosixPath(name).suffix in _WEIGHTS:
+            folders.setdefault(PurePosixPath(name).parent, []).append(name)
+    chosen = {name for name in names if PurePosixPath(name).suffix in _KEPT}
+    for folder, weights in folders.items():
+        if folder == PurePosixPath('.') and 'model_index.json' in names:
+            continue
+        mark = re.compile(rf'\.{re.escape(variant)}[.-]')
+        marked = [name for name in weights if variant and mark.search(name)]
+        plain = [name for name in weights if not _VARIANT.search(PurePosixPath(name).name)]
+        for form in (marked, plain, weights):
+            for suffix in _WEIGHTS:
+                if fitting := [name for name in form if name.endswith(suffix)]:
+                    chosen |= set(fitting)
+                    break
+            else:
+                continue
+            break
+    return chosen
 
 
 def _wanted(name: str, patterns: Iterable[str]) -> bool:
