@@ -169,8 +169,9 @@ def _placed(embeddings: Tensor, places: Tensor, features: Tensor, medium: str) -
 
 def _repeated(features: Tensor, places: Tensor) -> Tensor:
     """Features (B, N, D) as rows, each sequence's as often as it has placeholders for them."""
-    if features.ndim != 3 or len(features) != len(places):
-        return features.reshape(-1, features.shape[-1])
+    rows = features.reshape(-1, features.shape[-1])
+    if features.ndim != 3 or len(features) != len(places) or int(places.sum()) <= len(rows):
+        return rows
     times = torch.div(places.sum(1), features.shape[1], rounding_mode='floor').clamp(min=1)
     return torch.cat([own.repeat(int(n), 1) for own, n in zip(features, times, strict=True)])
 
