@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
-from unifiedmllm_ros.data.detector import Detector, ground
+from unifiedmllm_ros.data import dialogues_command
+from unifiedmllm_ros.data.detector import Detector, PhraseFinder, ground
 from unifiedmllm_ros.data.grounding import from_boxes
 from unifiedmllm_ros.errors import ConfigError, ModelFileError
+from unifiedmllm_ros.model.protocol import Conversation, ModelInfo, TextChunk
+from unifiedmllm_ros.perception import Perceiver
 
 pytest.importorskip('PIL', reason='needs the extra vlm')
 transformers = pytest.importorskip('transformers', reason='needs the extra vlm')
@@ -72,6 +78,45 @@ def test_scores_are_the_models_own(checkpoint: Path) -> None:
     things = detector.find(picture)
     scores = sorted(wanted['scores'].tolist(), reverse=True)
     assert [t.score for t in things] == pytest.approx(scores[: len(things)], abs=1e-3)
+
+
+def test_any_model_finds_phrases(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The shipped model, from the command line."""
+    frame = np.full((120, 160, 3), 120, np.uint8)
+    cv2.imwrite(str(tmp_path / 'a.png'), frame)
+    parser = argparse.ArgumentParser()
+    dialogues_command.add_ground_arguments(parser)
+    out = tmp_path / 'boxes.jsonl'
+    words = ['--images', str(tmp_path), '--detector', 'tabletop-nano', '--out', str(out)]
+    args = parser.parse_args([*words, '--phrases', 'red mug, hammer', '--threads', '1'])
+    assert dialogues_command.run_ground(args) == 0
+    (found,) = from_boxes(out)
+    assert found.image == 'a.png'
+    assert {thing.phrase for thing in found.things} <= {'red mug', 'hammer'}
+    assert '1 pictures' in capsys.readouterr().out
+    with pytest.raises(ConfigError, match='no phrases'):
+        PhraseFinder.load('tabletop-nano', [' '])
+
+
+def test_boxes_below_the_threshold_are_left_out() -> None:
+    finder = PhraseFinder(Perceiver(Scripted()), ('dog', 'cat'), 0.5)
+    things = finder.find(np.zeros((8, 8, 3), np.uint8))
+    assert [(t.phrase, t.score) for t in things] == [('dog', 0.75)]
+
+
+class Scripted:
+    """Finds the dog surely, and a cat hardly."""
+
+    max_tokens = 100
+    info = ModelInfo('scripted', 'none')
+
+    def encode(self, image: Any) -> Any:
+        return image
+
+    def stream(self, features: Any, conversation: Conversation, cancel: Any) -> Iterator[TextChunk]:
+        yield TextChunk('<p>it</p>')
+        score = 0.75 if 'dog' in conversation.question else 0.25
+        yield TextChunk('<box>[0.100, 0.100, 0.500, 0.500]</box>', score)
 
 
 def test_what_is_no_detector_is_named(tmp_path: Path, checkpoint: Path) -> None:

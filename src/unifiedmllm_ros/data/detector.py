@@ -1,4 +1,7 @@
-"""Boxes from an object detector: any `AutoModelForObjectDetection` of `transformers` on disk.
+"""Boxes of things in pictures, by an object detector or by a model that finds what it is asked for.
+
+`Detector` is any `AutoModelForObjectDetection` of `transformers` on disk, which knows its classes;
+`PhraseFinder` asks any model of ours, Grounding DINO or OWLv2 among them, for given phrases.
 
 DETR, YOLOS, RT-DETR, D-FINE and their kin give for every query class logits and a box (centre x,
 centre y, width, height in fractions of the image). Where there is one logit more than classes, the
@@ -8,10 +11,10 @@ stands for itself (Zhu et al., 2021).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import cv2
 import numpy as np
@@ -19,6 +22,9 @@ from numpy.typing import NDArray
 
 from unifiedmllm_ros.data.grounding import GroundedImage, Thing, write_boxes
 from unifiedmllm_ros.errors import ConfigError, MissingExtraError, ModelFileError
+
+if TYPE_CHECKING:
+    from unifiedmllm_ros.perception import Perceiver
 
 PICTURES = frozenset({'.jpg', '.jpeg', '.png', '.webp', '.bmp'})
 
@@ -78,7 +84,48 @@ class Detector:
         return tuple(thing for thing in things if thing is not None)
 
 
-def ground(folder: Path, out: Path, detector: Detector) -> tuple[int, int, list[Path]]:
+@dataclass(frozen=True)
+class PhraseFinder:
+    """Asks for one phrase after the other; boxes without a score count as sure."""
+
+    perceiver: Perceiver
+    phrases: tuple[str, ...]
+    threshold: float = 0.3
+
+    @classmethod
+    def load(
+        cls, model: str, phrases: Sequence[str], threshold: float = 0.3, threads: int = 2
+    ) -> PhraseFinder:
+        """Load a model by name, folder or description, as everywhere (`load_model`)."""
+        from unifiedmllm_ros.perception import Perceiver
+        from unifiedmllm_ros.runtime.loading import load_model
+
+        wanted = tuple(' '.join(phrase.split()) for phrase in phrases if phrase.strip())
+        if not wanted:
+            raise ConfigError('no phrases to look for: give some, such as dog,blue car')
+        return cls(Perceiver(load_model(model, threads=threads)), wanted, threshold)
+
+    def find(self, image: NDArray[np.uint8]) -> tuple[Thing, ...]:
+        """The things of an RGB image (height, width, 3), phrase by phrase."""
+        self.perceiver.set_image(image)
+        return tuple(
+            Thing(phrase=phrase, box=box.corners, score=box.confidence)
+            for phrase in self.phrases
+            for region in self.perceiver.ask(f'find the {phrase}', execute=False).response.regions
+            for box in region.boxes
+            if box.confidence is None or box.confidence >= self.threshold
+        )
+
+
+class Finder(Protocol):
+    """What finds things in a picture."""
+
+    def find(self, image: NDArray[np.uint8]) -> tuple[Thing, ...]:
+        """The things of an RGB image (height, width, 3)."""
+        ...
+
+
+def ground(folder: Path, out: Path, detector: Finder) -> tuple[int, int, list[Path]]:
     """Write the boxes of all pictures below a folder.
 
     Returns how many pictures and things there are, and the files that are no pictures. Raises

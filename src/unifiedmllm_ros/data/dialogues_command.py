@@ -19,27 +19,35 @@ TEMPLATE = 'template'
 def add_ground_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `data ground`."""
     parser.description = (
-        'Find things in pictures with an object detector of transformers, and write their boxes '
-        'as `data dialogues --boxes` reads them.'
+        'Find things in pictures with an object detector of transformers, or the phrases given '
+        'with any model, and write their boxes as `data dialogues --boxes` reads them.'
     )
     parser.add_argument('--images', type=Path, required=True, metavar='DIR', help='pictures')
     parser.add_argument(
-        '--detector', type=Path, required=True, metavar='DIR', help='folder of the checkpoint'
+        '--detector', required=True, help='folder of a checkpoint; with --phrases any model'
+    )
+    parser.add_argument(
+        '--phrases', default='', help='what to look for, such as "dog,blue car" (its own classes)'
     )
     parser.add_argument(
         '--out', type=Path, required=True, metavar='FILE', help='JSONL, in DIR or above it'
     )
-    parser.add_argument('--threshold', type=float, default=0.5, help='least score (0.5)')
+    parser.add_argument('--threshold', type=float, default=0.4, help='least score (0.4)')
     parser.add_argument('--threads', type=int, default=2, help='CPU threads (2)')
     parser.set_defaults(run=run_ground)
 
 
 def run_ground(args: argparse.Namespace) -> int:
     """Detect, write the boxes, say how many."""
-    from unifiedmllm_ros.data.detector import Detector, ground
+    from unifiedmllm_ros.data.detector import Detector, Finder, PhraseFinder, ground
 
-    detector = Detector.load(args.detector, args.threshold, args.threads)
-    images, things, unreadable = ground(args.images, args.out, detector)
+    finder: Finder
+    if args.phrases:
+        phrases = args.phrases.split(',')
+        finder = PhraseFinder.load(args.detector, phrases, args.threshold, args.threads)
+    else:
+        finder = Detector.load(Path(args.detector), args.threshold, args.threads)
+    images, things, unreadable = ground(args.images, args.out, finder)
     print(f'{things} things in {images} pictures in {args.out}')
     for path in unreadable:
         print(f'  left out: {path} cannot be read')

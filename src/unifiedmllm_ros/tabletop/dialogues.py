@@ -324,7 +324,7 @@ def _add(state: State, rng: Random, split: str) -> Followed | None:
 def _other(state: State, rng: Random, split: str) -> Followed | None:
     """The second of two things of one kind, when the first was the matter."""
     one = state.focus.seen if state.focus else state.removed[-1:]
-    if len(one) != 1:
+    if len(one) != 1 or (state.last and state.last.targets != (one[0].index,)):
         return None
     left = state.view.pool(one[0].entry.kind).without(*one)
     seen = left.only()
