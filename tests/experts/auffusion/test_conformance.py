@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import wave
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,18 +16,18 @@ torch = pytest.importorskip('torch', reason='Auffusion needs the extra [experts]
 
 from safetensors.torch import load_file  # noqa: E402
 
-from unifiedmllm_ros.experts.auffusion.mel import from_image, to_image  # noqa: E402
+from unifiedmllm_ros.experts.auffusion.mel import RATE, from_image, to_image  # noqa: E402
 from unifiedmllm_ros.experts.auffusion.prompts import (  # noqa: E402
     ConditionAdapter,
     embeddings,
-    guided,
 )
 from unifiedmllm_ros.experts.auffusion.vocoder import (  # noqa: E402
     Vocoder,
     VocoderConfig,
     joined,
-    pcm16,
 )
+from unifiedmllm_ros.experts.base import Provenance  # noqa: E402
+from unifiedmllm_ros.experts.files import write_wav  # noqa: E402
 
 DATA = Path(__file__).resolve().parents[2] / 'data'
 ABOUT = json.loads((DATA / 'auffusion_vocoder_tiny.json').read_text(encoding='utf-8'))
@@ -74,10 +76,7 @@ def prompt(name: str) -> Any:
 
 @pytest.mark.parametrize('case', ['v1', 'v2'])
 def test_the_vocoder_gives_the_published_wave(case: str) -> None:
-    wave = vocoder(case)(given(f'{case}.mel'))
-    close(wave, f'{case}.wave')
-    wanted = tensors('io')[f'expect.{case}.int16'].numpy().astype(int)
-    assert np.abs(pcm16(wave[:, 0].numpy()).astype(int) - wanted).max() <= 2
+    close(vocoder(case)(given(f'{case}.mel')), f'{case}.wave')
 
 
 def test_mel_images_and_back() -> None:
@@ -97,11 +96,32 @@ def test_prompt_embeddings_of_two_encoders() -> None:
     close(first, 'embeds.p0')
     both = torch.cat((first, second))
     close(both, 'embeds.batch')
-    close(guided(both), 'embeds.guided')
+    close(guided(both, torch.zeros_like(both)), 'embeds.guided')
     close(guided(first, second, images=2), 'embeds.guided_negative')
 
 
-def test_full_scale_is_clipped_and_does_not_wrap() -> None:
-    np.testing.assert_array_equal(
-        pcm16(np.array([1.0, -1.0, 0.5, -1e-9], np.float32)), [32767, -32768, 16384, 0]
+def guided(prompts: Any, negatives: Any, images: int = 1) -> Any:
+    """What the pipeline makes of the embeddings that the expert gives it."""
+    pipeline = pytest.importorskip('diffusers').StableDiffusionPipeline
+    parts = SimpleNamespace(text_encoder=None, unet=SimpleNamespace(dtype=torch.float32))
+    one = pipeline.encode_prompt(
+        parts,
+        None,
+        'cpu',
+        images,
+        True,
+        prompt_embeds=prompts,
+        negative_prompt_embeds=negatives,
     )
+    return torch.cat((one[1], one[0]))
+
+
+@pytest.mark.parametrize('case', ['v1', 'v2'])
+def test_saved_samples_are_the_published_ones(case: str, tmp_path: Path) -> None:
+    source = Provenance('auffusion', 'diffusers', '', 0, {}, 0.0)
+    wanted = tensors('io')[f'expect.{case}.int16'].numpy().astype(int)
+    for samples, ours in zip(vocoder(case)(given(f'{case}.mel')), wanted, strict=True):
+        path = write_wav(tmp_path / 'a.wav', samples[0].numpy(), RATE, source)
+        with wave.open(str(path)) as file:
+            saved = np.frombuffer(file.readframes(file.getnframes()), '<i2').astype(int)
+        assert np.abs(saved - ours).max() <= 2

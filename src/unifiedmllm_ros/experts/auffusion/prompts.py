@@ -34,20 +34,10 @@ def to_length(states: Any, tokens: int = TOKENS) -> Any:
     return nn.functional.pad(states, (0, 0, 0, tokens - states.shape[1]))
 
 
-def embeddings(states: Sequence[Any], adapters: Sequence[nn.Module]) -> Any:
-    """Return the embedding (1, encoders * 77, width) of one prompt.
+def embeddings(states: Sequence[Any], adapters: Sequence[nn.Module], tokens: int = TOKENS) -> Any:
+    """Return the embedding (1, encoders * tokens, width) of one prompt.
 
     states: of each encoder, its last hidden states (1, any, its width).
     """
-    adapted = [adapt(to_length(one)) for one, adapt in zip(states, adapters, strict=True)]
-    return torch.cat(adapted, dim=1)
-
-
-def guided(prompts: Any, negatives: Any | None = None, images: int = 1) -> Any:
-    """Return what classifier-free guidance reads, (2 * batch * images, tokens, width).
-
-    The negative prompts come first, zeros where there are none; then the prompts, each `images`
-    times.
-    """
-    negatives = torch.zeros_like(prompts) if negatives is None else negatives
-    return torch.cat((negatives, prompts)).repeat_interleave(images, dim=0)
+    pairs = zip(states, adapters, strict=True)
+    return torch.cat([adapt(to_length(one, tokens)) for one, adapt in pairs], dim=1)

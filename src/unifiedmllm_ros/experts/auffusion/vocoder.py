@@ -11,9 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import nn
 from torch.nn import functional
@@ -162,9 +160,3 @@ def load_vocoder(folder: Path) -> Vocoder:
             f'({reason}): fetch the folder vocoder/ again'
         ) from error
     return vocoder.eval().requires_grad_(False)
-
-
-def pcm16(samples: NDArray[np.float32]) -> NDArray[np.int16]:
-    """Return samples in [-1, 1] as 16-bit integers; +1.0 becomes 32767 instead of wrapping."""
-    scaled = np.trunc(samples.astype(np.float64) * 32768)
-    return np.clip(scaled, -32768, 32767).astype(np.int16)
