@@ -119,6 +119,23 @@ def test_a_part_is_a_folder_inside_and_nowhere_else(copied: Callable[[str], Path
         TextToImage('sd', folder).load()
 
 
+@pytest.mark.parametrize(
+    'changes',
+    [{'_class_name': ['evil', 'Pipeline']}, {'unet': ['evil', 'Net']}, {'vae': ['os', 'mkdir']}],
+)
+@pytest.mark.parametrize('pipeline', ['StableDiffusionPipeline', 'DiffusionPipeline'])
+def test_code_in_a_folder_is_not_run(
+    copied: Callable[[str], Path], tmp_path: Path, changes: dict[str, Any], pipeline: str
+) -> None:
+    folder = copied('stable_diffusion')
+    rewrite(folder / 'model_index.json', **changes)
+    for place in (folder, folder / 'unet'):
+        (place / 'evil.py').write_text(f'import os; os.mkdir({str(tmp_path / "owned")!r})')
+    with pytest.raises(ModelFileError, match='not run'):
+        TextToImage('sd', folder, pipeline=pipeline).load()
+    assert not (tmp_path / 'owned').exists()
+
+
 @pytest.fixture
 def as_published(copied: Callable[[str], Path]) -> Path:
     """GLIGEN as masterful/gligen-1-4-* hold it: pickled half-precision weights and no others."""

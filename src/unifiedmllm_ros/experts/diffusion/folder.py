@@ -43,6 +43,11 @@ def check_folder(
     Raises ModelFileError naming the remedy.
     """
     said = _index(name, folder, needs).get('_class_name')
+    if not isinstance(said, str):
+        raise ModelFileError(
+            f'{folder} brings code of its own for its pipeline ({said}), which is not run: set the '
+            f'folder of {needs.repository} in experts.yaml'
+        )
     if kind not in automatic and said not in (kind, *needs.others):
         raise ModelFileError(
             f'{folder} holds a {said} and expert {name!r} needs a {kind}: set the folder of '

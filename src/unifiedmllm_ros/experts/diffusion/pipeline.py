@@ -156,6 +156,7 @@ def _assembled(
 ) -> Any:
     networks: dict[str, Any] = {}
     for part, (library, kind) in parts_of(name, folder).items():
+        _check_library(folder, part, library)
         network = _network_class(library, kind)
         if network is not None:
             networks[part] = load_network(name, folder, part, network, loading, needs, dtype)
@@ -168,6 +169,16 @@ def _assembled(
         if network is not None:
             network.eval().requires_grad_(False)
     return pipeline
+
+
+def _check_library(folder: Path, part: str, library: str) -> None:
+    import diffusers
+
+    if library not in ('diffusers', 'transformers') and not hasattr(diffusers.pipelines, library):
+        raise ModelFileError(
+            f'{folder} has its {part} made by {library!r}, which is neither diffusers nor '
+            'transformers; code of a folder is not run: use weights that need none'
+        )
 
 
 def _takes(factory: Any, argument: str) -> bool:
