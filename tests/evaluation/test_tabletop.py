@@ -181,4 +181,5 @@ def test_a_run_shows_the_model_its_own_earlier_answers(
     assert report['right'] == report['known_phrasings']['right'] == 1.0
     assert report['dialogues']['dialogues'] == 4
     assert report['dialogues']['all_right'] == 1.0
+    assert set(report['dialogues']['back_references_by_way'].values()) == {1.0}
     assert not (tmp_path / 'wrong.jsonl').read_text()

@@ -36,7 +36,8 @@ RELATIONS = {
 class Outcome:
     """One answered question. `ious` has one value for each target, 0 where none met it;
     `mask` is (intersection, union) in pixels where masks were asked for; `argument_right`,
-    `numerical` and `spatial` are None where a question is not judged by them."""
+    `numerical` and `spatial` are None where a question is not judged by them. `relation` is the
+    question's: of a back-reference what it refers to and asks for."""
 
     kind: str
     task: str
@@ -52,6 +53,7 @@ class Outcome:
     argument_right: bool | None = None
     numerical: bool | None = None
     spatial: bool | None = None
+    relation: str = ''
 
     def right(self, threshold: float) -> bool:
         """Right in all that the question is judged by, every box met at this IoU."""
@@ -90,6 +92,7 @@ def judge(scene: SceneRecord, question: Question, answer: Answer, owners: NDArra
         argument_right=_arguments(said) == _arguments(wanted) if 'argument' in by else None,
         numerical=numerical,
         spatial=spatial,
+        relation=question.relation,
     )
 
 

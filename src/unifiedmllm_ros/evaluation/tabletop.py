@@ -157,6 +157,10 @@ def summary_of_dialogues(talks: list[list[Outcome]]) -> dict[str, Any]:
     """How many dialogues, and turns, are right in everything; by place, and for back-references."""
     turns = [outcome for talk in talks for outcome in talk]
     longest = max(len(talk) for talk in talks)
+    ways: dict[str, list[bool]] = defaultdict(list)
+    for outcome in turns:
+        if outcome.kind == FOLLOW_UP:
+            ways[outcome.relation].append(outcome.complete)
     return {
         'dialogues': len(talks),
         'all_right': _mean([all(o.complete for o in talk) for talk in talks]),
@@ -167,6 +171,7 @@ def summary_of_dialogues(talks: list[list[Outcome]]) -> dict[str, Any]:
         'right_by_turn': [
             _mean([talk[n].complete for talk in talks if len(talk) > n]) for n in range(longest)
         ],
+        'back_references_by_way': {way: _mean(rights) for way, rights in sorted(ways.items())},
     }
 
 
