@@ -12,6 +12,8 @@ from benchmarks.machine import describe
 MEASUREMENTS = {
     'perception': 'question to masks on 640x480 frames',
     'transformers_eager': 'our runtime against generate() of transformers',
+    'runtime': 'the runtime against transformers, torch.compile, llama.cpp and itself',
+    'experts': 'router and expert layer over a bare pipeline; embeddings; taking turns',
     'node': 'overhead, memory and flood of the perception node',
     'remote': 'adapters, remote model, JPEG sizes',
 }

@@ -10,7 +10,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ('numpy', 'onnxruntime', 'opencv-python-headless', 'tokenizers', 'torch', 'transformers')
+PACKAGES = (
+    'numpy',
+    'onnxruntime',
+    'opencv-python-headless',
+    'tokenizers',
+    'torch',
+    'transformers',
+    'xllamacpp',
+)
 
 
 def describe() -> dict[str, Any]:

@@ -1,0 +1,125 @@
+"""The runtime against what users would pick instead; both sides of a row in one run.
+
+Two threads everywhere. The rows that need a GPU say so where there is none.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import cv2
+import numpy as np
+
+from benchmarks import smollm2
+from benchmarks.frames import percentiles, sample_frames, sample_recording
+from benchmarks.transformers_eager import THREADS, ours, race, transformers
+from unifiedmllm_ros.locations import model_folder
+from unifiedmllm_ros.model.protocol import Conversation
+from unifiedmllm_ros.runtime.unified import UnifiedModel
+
+FRAMES = 6
+SHARED_FRAMES = 6
+STARTS = 5
+MORE_QUESTIONS = (
+    'find the plate',
+    'where is the milk?',
+    'how many bowls are there?',
+    'is there a book on the table?',
+)
+"""With the recording's six these are ten."""
+NO_GPU = 'no GPU at hand'
+_FIRST_ANSWER = """
+import sys
+import cv2
+from unifiedmllm_ros.model.protocol import Conversation
+from unifiedmllm_ros.runtime.unified import UnifiedModel
+model = UnifiedModel.load(sys.argv[1], threads=int(sys.argv[2]))
+features = model.encode(cv2.imread(sys.argv[3], cv2.IMREAD_COLOR_RGB))
+question = Conversation('segment the red mug')
+print(''.join(chunk.text for chunk in model.stream(features, question)))
+"""
+
+
+def run() -> dict[str, Any]:
+    """Measure all rows."""
+    return {
+        'what': 'the runtime against transformers, llama.cpp and itself',
+        'threads': THREADS,
+        'question_to_answer': question_to_answer(),
+        'questions_about_one_frame': shared_frame(),
+        'start_to_first_answer': first_answer(),
+        'smollm2': smollm2.run(THREADS),
+        'gpu': gpu(),
+    }
+
+
+def question_to_answer() -> dict[str, Any]:
+    """A new frame and a question that was asked about earlier frames too, to the answer."""
+    sides = {
+        'ours': ours(),
+        'ours_without_drafts': ours(speculate=False),
+        'transformers_eager': transformers(),
+        'transformers_compiled': transformers(compiled=True),
+    }
+    return race(sides, FRAMES)
+
+
+def shared_frame() -> dict[str, Any]:
+    """Ten questions about a frame that is encoded once, against ten runs that each encode it."""
+    model = UnifiedModel.load(model_folder('tabletop-nano'), threads=THREADS)
+    questions = [question.instruction for question in sample_recording().questions]
+    questions = [*questions, *MORE_QUESTIONS][:10]
+    times: dict[str, list[float]] = {'shared': [], 'separate': []}
+    for frame in sample_frames(SHARED_FRAMES + 1):
+        start = time.perf_counter()
+        features = model.encode(frame)
+        together = [_answer(model, features, question) for question in questions]
+        middle = time.perf_counter()
+        alone = [_answer(model, model.encode(frame), question) for question in questions]
+        times['shared'].append((middle - start) * 1000)
+        times['separate'].append((time.perf_counter() - middle) * 1000)
+        if together != alone:
+            raise AssertionError(f'{together} and {alone} differ')
+    for values in times.values():
+        del values[0]  # what is set up once
+    return {
+        'questions': len(questions),
+        **{f'{name}_ms': percentiles(values) for name, values in times.items()},
+        'speedup_p50': round(float(np.median(times['separate']) / np.median(times['shared'])), 2),
+        'reuse_rate': round(model.counts.reuse_rate, 3),
+    }
+
+
+def first_answer() -> dict[str, Any]:
+    """Seconds from the start of a Python process to its first answer, its files read before."""
+    with TemporaryDirectory() as folder:
+        image = Path(folder) / 'frame.png'
+        cv2.imwrite(str(image), sample_frames(1)[0][:, :, ::-1])
+        words = [str(model_folder('tabletop-nano')), str(THREADS), str(image)]
+        seconds = []
+        for _ in range(STARTS + 1):
+            start = time.perf_counter()
+            subprocess.run(
+                [sys.executable, '-c', _FIRST_ANSWER, *words], check=True, stdout=subprocess.DEVNULL
+            )
+            seconds.append(time.perf_counter() - start)
+    return {'starts': STARTS, 'seconds_p50': round(float(np.median(seconds[1:])), 2)}
+
+
+def gpu() -> dict[str, str]:
+    """What the rows of the GPU say without one."""
+    from unifiedmllm_ros.runtime.onnx_session import PROVIDERS, onnxruntime
+
+    if PROVIDERS['cuda'] in onnxruntime().get_available_providers():
+        return {'state': 'onnxruntime has CUDA, but these rows have not been measured'}
+    return {'state': NO_GPU}
+
+
+def _answer(model: UnifiedModel, features: Any, question: str) -> str:
+    chunks = model.stream(features, Conversation(question))
+    return ''.join(chunk.text for chunk in chunks)
