@@ -126,3 +126,19 @@ def test_the_same_seed_gives_the_same_dialogue_and_the_split_is_checked() -> Non
     assert len(dialogue(scene, Random(2), 'test', turns=5)) == 5
     with pytest.raises(QuestionError, match='validation'):
         dialogue(scene, Random(1), 'validation')
+
+
+def test_a_name_never_means_what_was_painted_or_replaced(talks: Talks) -> None:
+    entries, rng, lexicon, checked = default_lexicon().entries, Random(9), default_lexicon(), 0
+    longer = [(s, dialogue(s, rng, 'train', 6)) for s, _ in talks[:200]]
+    for scene, talk in longer:
+        kinds: set[str] = set()
+        for question in talk:
+            if question.relation == 'also':
+                (target,) = question.targets
+                assert entries[scene.objects[target].name].kind not in kinds
+                checked += bool(kinds)
+            verbs = [c.argument.split(' ')[0] for c in question.answer.calls]
+            if question.task == 'regedit' and verbs[0] in ('paint', 'replace'):
+                kinds |= {lexicon.entries[scene.objects[t].name].kind for t in question.targets}
+    assert checked > 3
