@@ -16,7 +16,11 @@ from typing import Any
 import pytest
 import yaml
 
-from unifiedmllm_ros.nodes.configuration import PerceptionParameters, TabletopCameraParameters
+from unifiedmllm_ros.nodes.configuration import (
+    ExpertParameters,
+    PerceptionParameters,
+    TabletopCameraParameters,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 # The arguments people know from nav2.
@@ -99,7 +103,7 @@ def configurations(value: Any) -> set[str]:
     return set()
 
 
-@pytest.mark.parametrize('name', ['perception', 'demo'])
+@pytest.mark.parametrize('name', ['perception', 'experts', 'demo'])
 def test_arguments_are_declared_described_and_used(described, name):
     entities = described(name)
     arguments = of_kind(entities, 'DeclareLaunchArgument')
@@ -116,7 +120,7 @@ def list_of_items(entities: list[Described]) -> list[Described]:
     return entities
 
 
-@pytest.mark.parametrize('name', ['perception', 'demo'])
+@pytest.mark.parametrize('name', ['perception', 'experts', 'demo'])
 def test_executables_and_files_exist(described, name):
     entities = described(name)
     for node in of_kind(entities, 'Node'):
@@ -136,10 +140,13 @@ def test_compressed_images_follow_the_image_argument(described):
     assert remappings['image/compressed'] == [remappings['image'], '/compressed']
 
 
-def test_launch_sets_parameters_that_the_node_has(described):
-    (node,) = of_kind(described('perception'), 'Node')
+@pytest.mark.parametrize(
+    ('name', 'model'), [('perception', PerceptionParameters), ('experts', ExpertParameters)]
+)
+def test_launch_sets_parameters_that_the_node_has(described, name, model):
+    (node,) = of_kind(described(name), 'Node')
     _, settings = node.parameters
-    assert settings.keys() - {'use_sim_time'} <= PerceptionParameters.model_fields.keys()
+    assert settings.keys() - {'use_sim_time'} <= model.model_fields.keys()
     assert all(value.value_type is bool for value in settings.values())
 
 
@@ -153,5 +160,5 @@ def test_real_launch_accepts_the_files():
     pytest.importorskip('launch_ros', reason='ROS from wheels has no launch')
     import launch
 
-    for name in ('perception', 'demo'):
+    for name in ('perception', 'experts', 'demo'):
         assert isinstance(load(name).generate_launch_description(), launch.LaunchDescription)

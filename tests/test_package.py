@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 import unifiedmllm_ros
-from unifiedmllm_ros.nodes.configuration import PerceptionParameters
+from unifiedmllm_ros.nodes.configuration import ExpertParameters, PerceptionParameters
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / 'src' / 'unifiedmllm_ros'
@@ -46,7 +46,9 @@ def test_import_is_light_and_quick():
     assert float(seconds) < 0.2
 
 
-@pytest.mark.parametrize('module', ['nodes.perception_node', 'nodes.demo', 'perception'])
+@pytest.mark.parametrize(
+    'module', ['nodes.perception_node', 'nodes.expert_node', 'nodes.demo', 'perception']
+)
 def test_what_a_robot_runs_does_without_torch(module):
     code = f'import sys; import unifiedmllm_ros.{module}; print("torch" in sys.modules)'
     run = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False)
@@ -82,12 +84,19 @@ def test_core_does_not_import_our_messages():
     assert offenders == []
 
 
-def test_parameter_file_is_the_parameter_model():
-    """config/perception.yaml: every parameter, alphabetical, with its default and description."""
-    text = (ROOT / 'config' / 'perception.yaml').read_text()
-    written = yaml.safe_load(text)['/**/perception_node']['ros__parameters']
+@pytest.mark.parametrize(
+    ('file', 'node', 'model'),
+    [
+        ('perception.yaml', 'perception_node', PerceptionParameters),
+        ('expert_node.yaml', 'expert_node', ExpertParameters),
+    ],
+)
+def test_parameter_file_is_the_parameter_model(file, node, model):
+    """Every parameter, alphabetical, with its default and description."""
+    text = (ROOT / 'config' / file).read_text()
+    written = yaml.safe_load(text)[f'/**/{node}']['ros__parameters']
     # The launch file sets autostart.
-    fields = {k: v for k, v in PerceptionParameters.model_fields.items() if k != 'autostart'}
+    fields = {k: v for k, v in model.model_fields.items() if k != 'autostart'}
     assert list(written) == sorted(fields)
     assert written == {name: field.default for name, field in fields.items()}
     prose = re.sub(r'\s*\n\s*# ', ' ', text)

@@ -7,10 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.nodes.expert_graph import ExpertGraph
 from tests.nodes.graph import Graph
 from unifiedmllm_ros.nodes.configuration import PerceptionParameters
 from unifiedmllm_ros.nodes.documentation import TABLES, marked_tables, with_tables
 from unifiedmllm_ros.nodes.interface import (
+    EXPERT_ACTIONS,
+    EXPERT_SERVICES,
+    EXPERT_TOPICS,
     PERCEPTION_ACTIONS,
     PERCEPTION_TOPICS,
     TABLETOP_CAMERA_TOPICS,
@@ -22,6 +26,12 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = {
     'README.md': {'topics', 'actions', 'parameters'},
     'docs/perception_node.md': {'topics', 'actions', 'parameters'},
+    'docs/expert_node.md': {
+        'expert-actions',
+        'expert-parameters',
+        'expert-services',
+        'expert-topics',
+    },
     'docs/tabletop_camera_node.md': {'camera-topics', 'camera-parameters'},
 }
 BUILT_IN = {'/parameter_events', '/rosout', '/clock'}
@@ -80,6 +90,26 @@ def test_the_tables_list_what_perception_node_offers(graph: Graph) -> None:
     assert found == wanted
     assert graph.asking.wait_for_server(5)
     assert [action.name for action in PERCEPTION_ACTIONS] == ['ask']
+
+
+def test_the_tables_list_what_expert_node_offers(ros: None, tmp_path: Path) -> None:
+    graph = ExpertGraph(tmp_path)
+    try:
+        # Whose server is found here has the type that the client was made with.
+        assert graph.executing.wait_for_server(10)
+        of = ('expert_node', '/robot')
+        services = {
+            (name, kind)
+            for name, kinds in graph.node.get_service_names_and_types_by_node(*of)
+            for kind in kinds
+            if kind.startswith('unifiedmllm_ros/srv/')
+        }
+        told = own(graph.node.get_publisher_names_and_types_by_node(*of), 'expert_node')
+    finally:
+        graph.close()
+    assert [action.name for action in EXPERT_ACTIONS] == ['execute_task']
+    assert services == {(full(s.name, '/robot'), s.kind) for s in EXPERT_SERVICES}
+    assert told == {(full(t.name, '/robot'), t.kind) for t in EXPERT_TOPICS}
 
 
 def test_the_tables_list_what_the_camera_offers(ros: None) -> None:

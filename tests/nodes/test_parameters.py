@@ -21,6 +21,7 @@ from unifiedmllm_ros.nodes.configuration import PerceptionParameters
 TESTED = {
     'depth_tolerance',
     'diagnostics_period',
+    'expert_node_timeout',  # test_forwarding.py
     'input',
     'instruction',
     'mask_all',

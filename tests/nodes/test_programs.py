@@ -19,6 +19,7 @@ from std_msgs.msg import String
 from tests.nodes.graph import Graph, stamped
 from tests.nodes.scripted import ScriptedModel
 from unifiedmllm_ros.msg import ErrorCode
+from unifiedmllm_ros.srv import ListExperts
 
 PROGRAMS = Path(__file__).resolve().parents[2] / 'scripts' / 'ros'
 
@@ -47,6 +48,30 @@ def test_perception_node_starts_serves_and_ends(graph: Graph) -> None:
         told = end(program)
     assert program.returncode == 0
     assert 'no-such-model' in told
+
+
+def test_expert_node_starts_serves_and_ends(graph: Graph) -> None:
+    program = start('expert_node', 'autostart:=true')
+    try:
+        asked = ListExperts.Request(task='seg')
+        name = '/program/list_experts'
+        answer = graph.inquire(ListExperts, name, asked)
+        while answer.error_code == ErrorCode.NOT_ACTIVE:  # it is still being configured
+            answer = graph.inquire(ListExperts, name, asked)
+        assert [expert.tasks for expert in answer.experts] == [['seg']]
+    finally:
+        told = end(program)
+    assert program.returncode == 0
+    assert 'Traceback' not in told
+
+
+@pytest.mark.parametrize('parameter', ['max_pending_jobs:=0', 'output_folder:=here'])
+def test_a_bad_parameter_of_expert_node_is_told_in_one_line(parameter: str) -> None:
+    program = start('expert_node', parameter)
+    told = program.communicate(timeout=30)[1]
+    assert program.returncode == 1
+    assert 'Traceback' not in told
+    assert parameter.split(':')[0] in told
 
 
 @pytest.mark.parametrize(

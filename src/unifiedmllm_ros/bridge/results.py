@@ -11,18 +11,23 @@ from sensor_msgs.msg import Image
 from vision_msgs.msg import LabelInfo
 
 from unifiedmllm_ros import msg
+from unifiedmllm_ros.bridge.error_codes import error_code, error_message
 from unifiedmllm_ros.bridge.image import array_to_image
 from unifiedmllm_ros.bridge.masks import label_info_message, masks_message
-from unifiedmllm_ros.bridge.task_call import parameter_messages
+from unifiedmllm_ros.bridge.task_call import parameter_messages, task_call_message
 from unifiedmllm_ros.bridge.text import encodable
+from unifiedmllm_ros.errors import WriteError
 from unifiedmllm_ros.experts.base import (
+    AudioResult,
     ImageResult,
     Provenance,
     Result,
     SegmentationResult,
+    VideoResult,
     VideoSegmentationResult,
 )
 from unifiedmllm_ros.masks import Mask, label_map
+from unifiedmllm_ros.representation import TaskCall
 
 _INT64 = 2**63
 
@@ -80,6 +85,46 @@ def provenance_message(task: str, provenance: Provenance) -> msg.Provenance:
         duration=Duration(sec=nanoseconds // 10**9, nanosec=nanoseconds % 10**9),
         notices=[encodable(notice) for notice in provenance.notices],
     )
+
+
+def task_result_message(call: TaskCall, result: Any) -> msg.TaskResult:
+    """Make the message of a call that an expert node carried out; `result` of ExecuteTask."""
+    return msg.TaskResult(
+        call=task_call_message(call),
+        images=result.images,
+        paths=result.paths,
+        provenance=result.provenance,
+        error_code=result.error_code,
+        error_msg=result.error_msg,
+    )
+
+
+def failed_task_result(call: TaskCall, error: BaseException) -> msg.TaskResult:
+    """Make the message of a call that failed."""
+    return msg.TaskResult(
+        call=task_call_message(call),
+        error_code=error_code(error),
+        error_msg=encodable(error_message(error)),
+    )
+
+
+def local_task_result(call: TaskCall, result: Result, header: Any) -> msg.TaskResult:
+    """Make the message of a call that was carried out in this process.
+
+    Its images travel with it; for videos and sounds, which need files, it says that they were not
+    kept.
+    """
+    message = msg.TaskResult(call=task_call_message(call))
+    if isinstance(result, VideoResult | AudioResult):
+        lost = WriteError(
+            f'what task {call.task!r} made needs a file: set the parameter expert_node, so that '
+            'an expert node writes it'
+        )
+        message = failed_task_result(call, lost)
+    elif isinstance(result, ImageResult):
+        message.images = [array_to_image(one, 'rgb8', header) for one in result.images]
+    message.provenance = provenance_message(call.task, result.provenance)
+    return message
 
 
 def _large(result: ImageResult, max_pixels: int) -> bool:

@@ -11,9 +11,13 @@ from typing import Any
 from unifiedmllm_ros.action import Ask
 from unifiedmllm_ros.bridge.error_codes import error_code, error_message
 from unifiedmllm_ros.bridge.response import error_response
+from unifiedmllm_ros.bridge.results import failed_task_result, local_task_result
+from unifiedmllm_ros.bridge.task_call import task_call_message
 from unifiedmllm_ros.bridge.text import encodable
-from unifiedmllm_ros.errors import Cancelled
+from unifiedmllm_ros.errors import Cancelled, UnifiedMLLMError
 from unifiedmllm_ros.nodes.deferred import DeferredActionServer
+from unifiedmllm_ros.nodes.expert_client import Errand, OnDone, OnTask
+from unifiedmllm_ros.nodes.forwarding import place_of
 from unifiedmllm_ros.nodes.frame import BusyError, Frame
 from unifiedmllm_ros.nodes.inquiry import Inquiry
 from unifiedmllm_ros.nodes.worker import Worker
@@ -21,6 +25,8 @@ from unifiedmllm_ros.nodes.worker import Worker
 OnText = Callable[[str], None]
 Answering = Callable[[Any, OnText, Callable[[], bool]], Inquiry]
 """(goal request, on_text, cancel) -> answer; runs in the worker's thread."""
+Forwarding = Callable[[Inquiry, OnTask, OnDone], Errand]
+"""(answer, on_task, on_done) -> its calls on their way through an expert node."""
 
 
 class AskServer:
@@ -30,6 +36,7 @@ class AskServer:
         node: on which the action is offered.
         worker: which answers.
         answering: what it does for a goal.
+        forwarding: what is done for an answer with calls for an expert node, without the worker.
         most_pending: how many goals may wait at this moment.
         report: is told why goals failed; cancelled ones did not.
     """
@@ -39,14 +46,17 @@ class AskServer:
         node: Any,
         worker: Worker[Frame],
         answering: Answering,
+        forwarding: Forwarding,
         most_pending: Callable[[], int],
         report: Callable[[BaseException], None],
     ) -> None:
         self._worker = worker
         self._answering = answering
+        self._forwarding = forwarding
+        self._errands: dict[bytes, Errand] = {}
         self._most_pending = most_pending
         self._report = report
-        self._server = DeferredActionServer(node, Ask, 'ask', self._accepted)
+        self._server = DeferredActionServer(node, Ask, 'ask', self._accepted, self._cancelling)
 
     def destroy(self) -> None:
         """Take the action back."""
@@ -65,17 +75,43 @@ class AskServer:
 
     def _work(self, goal: Any, accepted: float) -> None:
         self._server.begin(goal)
+        feedback = _Feedback(goal, accepted)
         try:
             if goal.is_cancel_requested:
                 raise Cancelled('the question was cancelled while it waited')
-            inquiry = self._answering(
-                goal.request, _Feedback(goal, accepted), lambda: goal.is_cancel_requested
-            )
-            result = _result(inquiry)
+            inquiry = self._answering(goal.request, feedback, lambda: goal.is_cancel_requested)
+            results = local_results(inquiry)
+            if inquiry.forwarded:
+                self._forward(goal, inquiry, results, feedback)
+                return
+            result = _result(inquiry, results)
         except Exception as error:
             self._fail(goal, error)
             return
         self._server.conclude(goal, goal.succeed, result)
+
+    def _forward(self, goal: Any, inquiry: Inquiry, local: list[Any], feedback: _Feedback) -> None:
+        key = bytes(goal.goal_id.uuid)
+
+        def done(results: list[Any] | UnifiedMLLMError) -> None:
+            self._errands.pop(key, None)
+            if isinstance(results, UnifiedMLLMError):
+                self._fail(goal, results)
+            else:
+                whole = _result(inquiry, [*local, *results])
+                self._server.conclude(goal, goal.succeed, whole)
+
+        errand = self._errands[key] = self._forwarding(inquiry, feedback.task, done)
+        if errand.ended:
+            self._errands.pop(key, None)
+        # A cancel that came before the errand was known.
+        elif goal.is_cancel_requested:
+            self._server.run_later(self._cancelling, goal)
+
+    def _cancelling(self, goal: Any) -> None:
+        errand = self._errands.get(bytes(goal.goal_id.uuid))
+        if errand is not None:
+            errand.stop(Cancelled('the question was cancelled by its client'))
 
     def _observe(self, job: Future[None]) -> None:
         if not job.cancelled() and (defect := job.exception()) is not None:
@@ -109,14 +145,39 @@ class _Feedback:
         elapsed = time.monotonic() - self._accepted
         self._goal.publish_feedback(Ask.Feedback(partial_text=self._text, elapsed_s=elapsed))
 
+    def task(self, task: str, progress: float) -> None:
+        """Tell what an expert node is at."""
+        self._goal.publish_feedback(
+            Ask.Feedback(
+                partial_text=self._text,
+                elapsed_s=time.monotonic() - self._accepted,
+                task=task,
+                progress=progress,
+            )
+        )
 
-def _result(inquiry: Inquiry) -> Any:
+
+def local_results(inquiry: Inquiry) -> list[Any]:
+    """Make the TaskResult messages of the calls that were carried out in this process."""
+    answer, header = inquiry.answer, inquiry.frame.header
+    done = zip(answer.calls, answer.results, strict=True)
+    return [
+        *(local_task_result(call, result, header) for call, result in done),
+        *(failed_task_result(failure.call, failure.error) for failure in answer.failures),
+    ]
+
+
+def _result(inquiry: Inquiry, results: list[Any]) -> Any:
     messages = inquiry.messages
+    calls = [task_call_message(call) for call in inquiry.answer.response.calls]
+    ordered = sorted(results, key=lambda one: place_of(one.call, calls))
+    failed = [one for one in ordered if one.error_code]
     return Ask.Result(
         response=messages.response,
         detections=messages.detections,
         masks=messages.masks,
         label_info=messages.label_info,
-        error_code=messages.response.error_code,
-        error_msg=messages.response.error_msg,
+        results=ordered,
+        error_code=failed[0].error_code if failed else messages.response.error_code,
+        error_msg='; '.join(one.error_msg for one in failed) or messages.response.error_msg,
     )

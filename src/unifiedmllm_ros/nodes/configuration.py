@@ -28,6 +28,18 @@ class PerceptionParameters(BaseModel):
     diagnostics_period: float = Field(
         default=1.0, ge=0.1, le=60.0, description='Seconds between two messages on /diagnostics.'
     )
+    expert_node: str = Field(
+        default='',
+        description='Action that carries out task calls other than seg for the action ask, for '
+        'example execute_task; empty for the experts of this process.',
+        json_schema_extra=READ_ONLY,
+    )
+    expert_node_timeout: float = Field(
+        default=10.0,
+        ge=0.1,
+        le=3600.0,
+        description='Seconds within which the expert node has to take a task call.',
+    )
     input: Literal['raw', 'compressed'] = Field(
         default='raw', description='Which topic images come from: image, or image/compressed.'
     )

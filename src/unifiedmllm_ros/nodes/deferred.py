@@ -72,10 +72,14 @@ class DeferredActionServer(ActionServer):
 
         self.notify_execute(goal, finish)
 
+    def run_later(self, what: Callable[..., None], *arguments: Any) -> None:
+        """Run something in the executor's thread, after the present callback."""
+        self._executing_node.executor.create_task(what, *arguments)
+
     def _cancel_asked(self, goal: Any) -> CancelResponse:
         if self._cancelling is not None:
             # The goal is in the state `canceling` only after this callback.
-            self._executing_node.executor.create_task(self._cancelling, goal)
+            self.run_later(self._cancelling, goal)
         return CancelResponse.ACCEPT
 
 

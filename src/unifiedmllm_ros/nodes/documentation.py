@@ -15,12 +15,20 @@ from pathlib import Path
 
 from unifiedmllm_ros.bridge.parameters import parameter_table
 from unifiedmllm_ros.nodes import interface
-from unifiedmllm_ros.nodes.configuration import PerceptionParameters, TabletopCameraParameters
+from unifiedmllm_ros.nodes.configuration import (
+    ExpertParameters,
+    PerceptionParameters,
+    TabletopCameraParameters,
+)
 
 TABLES: dict[str, Callable[[], str]] = {
     'topics': lambda: interface.topic_table(interface.PERCEPTION_TOPICS),
     'actions': lambda: interface.action_table(interface.PERCEPTION_ACTIONS),
     'parameters': lambda: parameter_table(PerceptionParameters),
+    'expert-topics': lambda: interface.topic_table(interface.EXPERT_TOPICS),
+    'expert-actions': lambda: interface.action_table(interface.EXPERT_ACTIONS),
+    'expert-services': lambda: interface.action_table(interface.EXPERT_SERVICES, 'service'),
+    'expert-parameters': lambda: parameter_table(ExpertParameters),
     'camera-topics': lambda: interface.topic_table(interface.TABLETOP_CAMERA_TOPICS),
     'camera-parameters': lambda: parameter_table(TabletopCameraParameters),
 }

@@ -58,8 +58,9 @@ class ExecuteServer:
 
     def destroy(self) -> None:
         """Take the action back; goals that have not ended are not heard of any more."""
-        self._destroyed = True
-        self._server.destroy()
+        if not self._destroyed:
+            self._destroyed = True
+            self._server.destroy()
 
     def look_for_clients(self) -> None:
         """Stop all jobs when no action client has been there for `client_timeout` seconds.

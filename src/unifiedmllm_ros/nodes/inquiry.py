@@ -15,8 +15,10 @@ from unifiedmllm_ros.bridge.answer import AnswerMessages, answer_messages
 from unifiedmllm_ros.bridge.image import ImageLimits
 from unifiedmllm_ros.cancellation import Cancel
 from unifiedmllm_ros.nodes.configuration import PerceptionParameters
+from unifiedmllm_ros.nodes.forwarding import split_forwarded
 from unifiedmllm_ros.nodes.frame import Frame
 from unifiedmllm_ros.perception import Answer, Perceiver
+from unifiedmllm_ros.representation import TaskCall
 
 WORK_STAGES = ('encode', 'decode', 'experts')
 """Stages of the model and the experts; all others are the node's own overhead."""
@@ -24,13 +26,14 @@ WORK_STAGES = ('encode', 'decode', 'experts')
 
 @dataclass(frozen=True, eq=False)
 class Inquiry:
-    """A question that was answered."""
+    """A question that was answered; `forwarded` are the calls that an expert node is to do."""
 
     frame: Frame
     rgb: np.ndarray
     answer: Answer
     messages: AnswerMessages
     stages: dict[str, float]
+    forwarded: tuple[TaskCall, ...] = ()
 
 
 class Inquirer:
@@ -69,9 +72,10 @@ class Inquirer:
             mask_all=settings.mask_all,
         )
         stages = {'decode_image': decode_ms, **answer.stages, 'encode': encode_ms}
+        answer, forwarded = split_forwarded(answer)
         messages = self._messages(frame, answer, settings, stages)
         stages['messages'] = _since(started) - sum(stages.values())
-        return Inquiry(frame, self._rgb, answer, messages, stages)
+        return Inquiry(frame, self._rgb, answer, messages, stages, forwarded)
 
     def close(self) -> None:
         """Give back the frame, the model's memory of it and the experts."""

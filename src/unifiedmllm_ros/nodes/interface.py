@@ -21,7 +21,7 @@ class Topic:
 
 @dataclass(frozen=True)
 class Action:
-    """One action: `name` relative to the namespace, `kind` its type."""
+    """One action or service: `name` relative to the namespace, `kind` its type."""
 
     name: str
     kind: str
@@ -102,6 +102,45 @@ PERCEPTION_ACTIONS = (
         'feedback; can be cancelled at any moment',
     ),
 )
+EXPERT_TOPICS = (
+    Topic(
+        '/diagnostics',
+        'diagnostic_msgs/msg/DiagnosticArray',
+        'out',
+        'one status for the node, one for each expert, one for each job or the last one',
+    ),
+)
+EXPERT_ACTIONS = (
+    Action(
+        'execute_task',
+        'unifiedmllm_ros/action/ExecuteTask',
+        'one task call, of any task; phase, progress, place in the queue and previews as feedback; '
+        'can be cancelled at any moment',
+    ),
+)
+EXPERT_SERVICES = (
+    Action(
+        'edit_image',
+        'unifiedmllm_ros/srv/EditImage',
+        'change an image, or regions of it (`edit`, `regedit`); answered when it is done',
+    ),
+    Action(
+        'generate_image',
+        'unifiedmllm_ros/srv/GenerateImage',
+        'make an image from text, or from text and boxes (`gen`, `layout`); answered when it is '
+        'done',
+    ),
+    Action(
+        'list_experts',
+        'unifiedmllm_ros/srv/ListExperts',
+        'the experts with their tasks, state, memory and licence',
+    ),
+    Action(
+        'unload_expert',
+        'unifiedmllm_ros/srv/UnloadExpert',
+        'free the memory of an expert; refused while it is at work',
+    ),
+)
 TABLETOP_CAMERA_TOPICS = (
     Topic('image', 'sensor_msgs/msg/Image', 'out', 'the picture, rgb8'),
     Topic(
@@ -122,9 +161,9 @@ def topic_table(topics: Sequence[Topic]) -> str:
     return '\n'.join(lines) + '\n'
 
 
-def action_table(actions: Sequence[Action]) -> str:
-    """Write actions as a Markdown table."""
-    lines = ['| action | type | what |', '|---|---|---|']
+def action_table(actions: Sequence[Action], head: str = 'action') -> str:
+    """Write actions, or services with another `head`, as a Markdown table."""
+    lines = [f'| {head} | type | what |', '|---|---|---|']
     lines += [f'| `{a.name}` | `{_short(a.kind)}` | {a.meaning} |' for a in actions]
     return '\n'.join(lines) + '\n'
 

@@ -21,13 +21,15 @@ from unifiedmllm_ros.bridge.detections import instances
 from unifiedmllm_ros.bridge.detections_3d import detections_3d_message
 from unifiedmllm_ros.bridge.diagnostics import diagnostics_message
 from unifiedmllm_ros.bridge.error_codes import error_message
-from unifiedmllm_ros.bridge.image import rgb_to_jpeg
+from unifiedmllm_ros.bridge.image import array_to_image, rgb_to_jpeg
 from unifiedmllm_ros.bridge.response import error_response
 from unifiedmllm_ros.cancellation import Cancel
 from unifiedmllm_ros.errors import Cancelled, UnifiedMLLMError
 from unifiedmllm_ros.instruction import clean_instruction
 from unifiedmllm_ros.nodes.ask_server import AskServer, OnText
 from unifiedmllm_ros.nodes.configuration import PerceptionParameters
+from unifiedmllm_ros.nodes.expert_client import Errand, ExpertClient, OnDone, OnTask
+from unifiedmllm_ros.nodes.forwarding import ForwardingRouter
 from unifiedmllm_ros.nodes.frame import DepthMemory, Frame, NoFrameError, NotActiveError
 from unifiedmllm_ros.nodes.health import health
 from unifiedmllm_ros.nodes.inputs import Inputs, Receivers
@@ -65,6 +67,7 @@ class PerceptionNode(SteadyLifecycleNode):
         self._report = Reporter(self.get_logger(), self.statistics)
         self._factory = perceiver_factory
         self._inquirer: Inquirer | None = None
+        self._expert_client: ExpertClient | None = None
         self._outputs: Outputs | None = None
         self._newest: Frame | None = None
         self._halted = threading.Event()
@@ -89,6 +92,7 @@ class PerceptionNode(SteadyLifecycleNode):
             self,
             self._worker,
             self._answer_goal,
+            self._forward,
             lambda: self._settings.max_pending_questions,
             self._report,
         )
@@ -110,7 +114,11 @@ class PerceptionNode(SteadyLifecycleNode):
     def configure(self) -> None:
         """Load the model and offer the topics."""
         settings = self._settings
-        self._inquirer = self._worker.submit(lambda: Inquirer(self._factory(settings))).result()
+        self._inquirer = self._worker.submit(lambda: self._load(settings)).result()
+        if settings.expert_node:
+            self._expert_client = ExpertClient(
+                self, settings.expert_node, lambda: self._settings.expert_node_timeout
+            )
         self._outputs = Outputs(self)
         info = self._inquirer.perceiver.model.info
         self.get_logger().info(f'model {info.name} on {info.backend} ({info.device}) is ready')
@@ -128,6 +136,8 @@ class PerceptionNode(SteadyLifecycleNode):
         self._newest = None
         self._depth.clear()
         self._worker.forget_frame()
+        if self._expert_client is not None:
+            self._expert_client.stop_all(self._deactivated())
         if not self._worker.wait_idle(_STOP_SECONDS):
             raise UnifiedMLLMError(f'the model did not stop within {_STOP_SECONDS:.0f} s')
 
@@ -136,6 +146,9 @@ class PerceptionNode(SteadyLifecycleNode):
         if self._inquirer is not None:
             self._worker.submit(self._inquirer.close).result()
         self._inquirer = None
+        if self._expert_client is not None:
+            self._expert_client.destroy()
+        self._expert_client = None
         if self._outputs is not None:
             self._outputs.destroy()
         self._outputs = None
@@ -217,7 +230,22 @@ class PerceptionNode(SteadyLifecycleNode):
             )
         )
 
+    def _deactivated(self) -> NotActiveError:
+        return NotActiveError('perception_node was deactivated during the question')
+
     # In the worker's thread.
+
+    def _load(self, settings: PerceptionParameters) -> Inquirer:
+        perceiver = self._factory(settings)
+        if settings.expert_node and perceiver.router is not None:
+            perceiver.router = ForwardingRouter(perceiver.router)
+        return Inquirer(perceiver)
+
+    def _forward(self, inquiry: Inquiry, on_task: OnTask, on_done: OnDone) -> Errand:
+        if self._expert_client is None or self._halted.is_set():
+            raise self._deactivated()
+        image = array_to_image(inquiry.rgb, 'rgb8', inquiry.frame.header)
+        return self._expert_client.start(inquiry.forwarded, image, on_task, on_done)
 
     def _answer_frame(self, frame: Frame) -> None:
         instruction, waited = self._instruction, time.monotonic() - frame.arrived
@@ -250,7 +278,7 @@ class PerceptionNode(SteadyLifecycleNode):
         except Cancelled as error:
             if cancel():
                 raise
-            raise NotActiveError('perception_node was deactivated during the question') from error
+            raise self._deactivated() from error
         self.statistics.answer(inquiry.stages, None)
         return inquiry
 
