@@ -102,7 +102,7 @@ def test_recolouring_turns_the_thing_and_not_the_table(
     region_edit: ClassicalRegionEdit, colour: str, expected: int
 ) -> None:
     image = table()
-    found = edited(region_edit, asked(f'paint the red can {colour}', image, CAN))
+    found = edited(region_edit, asked(f'now paint the red can {colour}', image, CAN))
     assert hue(found[40:80, 50:70]) == pytest.approx(expected, abs=2)
     # Inside the box but beside the can.
     np.testing.assert_array_equal(found[32:88, 72 + 6 : 80], image[32:88, 72 + 6 : 80])
@@ -203,7 +203,7 @@ def test_every_look_changes_the_picture_and_does_so_again_the_same(look: str) ->
 @pytest.mark.parametrize(
     ('words', 'looks'),
     [
-        ('make it brighter', ['brighter']),
+        ('now make it brighter', ['brighter']),
         ('Turn the picture into a black and white photo, please.', ['black and white']),
         ('make it look like night', ['night']),
         ('less bright and a bit warmer', ['darker', 'warmer']),

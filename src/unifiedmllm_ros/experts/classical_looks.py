@@ -21,11 +21,14 @@ Apply = Callable[[Image, float], Image]
 
 _WORD = re.compile(r"[a-z']+")
 _FILLING_WORDS = """
-a an and as at bit by can change could effect filter give having i if image in into is it its like
-lit look looking looks make me of old one out photo photograph picture please render scene show so
-some style taken that the them then this to turn up want whole with would you
+a again all also an and as at bit but by can change could effect filter give having i if image in
+instead into is it its like lit look looking looks make me now of old one out photo photograph
+picture please render scene show so some style taken that the them then this to too turn up want
+whole with would you
 """
-_FILLING = frozenset(_FILLING_WORDS.split())
+FILLING = frozenset(_FILLING_WORDS.split())
+"""Words that say nothing about what is wanted."""
+
 _AMOUNTS = {
     'slightly': 0.5,
     'little': 0.5,
@@ -85,7 +88,7 @@ def wishes(instruction: str, also: Iterable[str] = ()) -> tuple[Wish, ...]:
             amount = _AMOUNTS[words[at]]
         elif words[at] in _OPPOSITE:
             opposite = True
-        elif words[at] not in _FILLING and words[at] not in known:
+        elif words[at] not in FILLING and words[at] not in known:
             unknown.append(words[at])
         at += length
     if unknown or not found:

@@ -30,6 +30,7 @@ from unifiedmllm_ros.experts.base import (
     unheard,
 )
 from unifiedmllm_ros.experts.classical_edit import asked_looks, told
+from unifiedmllm_ros.experts.classical_looks import FILLING
 from unifiedmllm_ros.experts.segmentation import MaskNetwork
 from unifiedmllm_ros.masks import Mask
 
@@ -63,10 +64,10 @@ _HUES = {
 }
 _PLAIN = {'black': 0.25, 'grey': 1.0, 'gray': 1.0, 'white': 2.5}
 _PAINTING_WORDS = """
-a an and are be change color colored colour coloured dye from in into is it make of paint painted
-please recolor recolored recolour recoloured should that the them this tint to turn turned
+are be color colored colour coloured dye from paint painted recolor recolored recolour recoloured
+should tint turned
 """
-_PAINTING = frozenset(_PAINTING_WORDS.split())
+_PAINTING = FILLING | frozenset(_PAINTING_WORDS.split())
 
 
 @dataclass(frozen=True)
