@@ -26,6 +26,7 @@ class EngineInfo:
     model: name of the model.
     device: 'cpu', 'cuda:0', ...
     max_length: longest sequence, visual tokens included, that one cache may hold.
+    state: what is to be said of it besides: an engine that was built or fell back to less.
     """
 
     backend: str
@@ -33,6 +34,7 @@ class EngineInfo:
     model: str
     device: str
     max_length: int
+    state: str = ''
 
 
 class Cache(Protocol):

@@ -36,7 +36,7 @@ from unifiedmllm_ros.runtime.graphs import (
     exportable,
     translations,
 )
-from unifiedmllm_ros.runtime.manifest import FORMAT, MANIFEST_FILE, file_sha256
+from unifiedmllm_ros.runtime.manifest import DEFAULT_LENGTH, FORMAT, MANIFEST_FILE, file_sha256
 from unifiedmllm_ros.runtime.onnx_files import EXTERNAL_ABOVE
 from unifiedmllm_ros.runtime.quantisation import quantise
 
@@ -44,8 +44,8 @@ Precision = Literal['fp32', 'fp16', 'bf16', 'int8', 'int4']
 Target = Literal['onnx', 'tensorrt']
 PRECISIONS: Final[tuple[Precision, ...]] = get_args(Precision)
 TARGETS: Final[tuple[Target, ...]] = get_args(Target)
-MAX_LENGTH: Final = 1024
 OPSET: Final = 20
+PLAIN_OPSET: Final = 18  # the exporter's own: nothing is converted
 CACHE_OPSET: Final = 24  # the first with TensorScatter
 _DTYPES = {'fp32': torch.float32, 'fp16': torch.float16, 'bf16': torch.bfloat16}
 _PACKAGES = ('torch', 'transformers', 'onnx', 'onnxscript', 'onnxruntime', 'peft')
@@ -56,9 +56,9 @@ class ExportOptions:
     """How a model is exported.
 
     precision: of the decoder, and of encoders that are plain transformers; int8 and int4 are that
-    of the weights alone. target: whose form of integer weights. half_weights: store float32
-    weights as float16 and widen them on loading. max_length: positions of the longest sequence,
-    by default 1024 or as many as the language model has.
+    of the weights alone. target: whose form of integer weights. half_weights: round the weights to
+    float16, as models are saved, and store them so wherever nothing is lost by it. max_length:
+    positions of the longest sequence, by default 1024 or as many as the language model has.
     external_above: bytes of weights from which they lie in a file of their own.
     """
 
@@ -88,6 +88,7 @@ class Graph:
     shapes: tuple[Any, ...] | None = None
     precision: Precision = 'fp32'
     opset: int = OPSET
+    optimise: bool = True
 
 
 def export_model(
@@ -104,12 +105,15 @@ def export_model(
     """Write the graphs and manifest.json to `out`; returns the manifest.
 
     model: with a LoRAMoE adapter attached by PEFT it may be the PeftModel; the experts and their
-    router stay in the graph. It is converted to float32. See ExportOptions for the rest. Raises
+    router stay in the graph. It is converted to float32, and its weights rounded to float16
+    where those are stored. See ExportOptions for the rest. Raises
     ConfigError for options that do not go together.
     """
     options = ExportOptions(precision, target, half_weights, max_length, external_above)
     base = _base(model).eval().float()
     _check(base, options)
+    if half_weights:
+        base.half().float()
     out.mkdir(parents=True, exist_ok=True)
     entries = {}
     for graph in _graphs(base, options):
@@ -170,6 +174,8 @@ def _vision(model: UnifiedMLLMForConditionalGeneration, options: ExportOptions) 
         ('features',),
         ({0: torch.export.Dim.DYNAMIC},),
         precision,
+        # Batch norms that are folded into the weights would leave float16.
+        optimise=not options.half_weights,
     )
 
 
@@ -183,6 +189,7 @@ def _video(model: UnifiedMLLMForConditionalGeneration, options: ExportOptions) -
         ('frames',),
         ('features',),
         precision=precision,
+        optimise=not options.half_weights,
     )
 
 
@@ -257,20 +264,27 @@ def write_graph(graph: Graph, out: Path, options: ExportOptions) -> dict[str, An
 def _exported(graph: Graph) -> Any:
     """Return the ONNX model of a module."""
     import onnx
+    from onnxscript import optimizer
 
     program = torch.onnx.export(
         graph.module.eval(),
         graph.inputs,
         dynamo=True,
-        opset_version=graph.opset,
+        opset_version=graph.opset if graph.optimise else PLAIN_OPSET,
         verbose=False,
         input_names=list(graph.input_names),
         output_names=list(graph.output_names),
         dynamic_shapes=graph.shapes,
         custom_translation_table=translations() if graph.opset == CACHE_OPSET else None,
+        optimize=graph.optimise,
     )
     if program is None:
         raise RuntimeError(f'{graph.name}: the exporter returned no program')
+    if not graph.optimise:
+        # Only what does not touch the weights: shapes, and lists that are taken apart at once.
+        optimizer.inline(program.model)
+        optimizer.fold_constants(program.model)
+        optimizer.remove_unused_nodes(program.model)
     # By way of a file, or weights beyond 2 GiB could not be taken over.
     with TemporaryDirectory() as folder:
         file = Path(folder) / 'graph.onnx'
@@ -299,7 +313,7 @@ def export_graph(
     """Export one module to a single ONNX file with weights stored as float16."""
     names = tuple(input_names), tuple(output_names)
     model = _exported(Graph(file.stem, module, inputs, *names, dynamic_shapes))
-    onnx_files.store_half(model)
+    onnx_files.store_half(model, lossy=True)
     onnx_files.save(model, file)
     return file
 
@@ -327,7 +341,7 @@ def _manifest(
         'audio': None
         if audio is None
         else {'samples': audio.samples, 'rate': audio.settings.rate, 'tokens': audio.tokens},
-        'max_length': options.max_length or min(MAX_LENGTH, text.max_position_embeddings),
+        'max_length': options.max_length or min(DEFAULT_LENGTH, text.max_position_embeddings),
         'precision': options.precision,
         'cache': options.arithmetic,
         'target': options.target,

@@ -14,6 +14,7 @@ from unifiedmllm_ros.errors import ModelFileError
 FORMAT: Final = 2
 READABLE: Final = (1, FORMAT)
 MANIFEST_FILE: Final = 'manifest.json'
+DEFAULT_LENGTH: Final = 1024
 
 
 class WeightsFile(BaseModel):
@@ -86,7 +87,7 @@ class Manifest(BaseModel):
     vocab: PositiveInt
     image_size: tuple[PositiveInt, PositiveInt]
     visual_tokens: PositiveInt
-    max_length: PositiveInt = 1024
+    max_length: PositiveInt = DEFAULT_LENGTH
     precision: str = 'fp32'
     video: VideoShape | None = None
     audio: AudioShape | None = None

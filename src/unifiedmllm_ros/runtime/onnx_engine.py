@@ -184,14 +184,16 @@ class OnnxEngine:
             )
 
 
+def needs_tensorrt(manifest: Manifest) -> bool:
+    """Return whether ONNX Runtime cannot compute graphs, or not in their form."""
+    integers = manifest.precision in ('int8', 'int4')
+    return manifest.precision == 'bf16' or (manifest.target == 'tensorrt' and integers)
+
+
 def _check_precision(folder: Path, manifest: Manifest) -> None:
-    if manifest.precision == 'bf16':
+    if needs_tensorrt(manifest):
         raise BackendError(
-            f'{folder}: graphs in bf16, which ONNX Runtime does not compute in; use the backend '
-            'tensorrt, or export the model in fp16'
-        )
-    if manifest.target == 'tensorrt' and manifest.precision in ('int8', 'int4'):
-        raise BackendError(
-            f"{folder}: integer weights in TensorRT's form; use the backend tensorrt, or export "
-            'the model with --to onnx'
+            f'{folder}: graphs in {manifest.precision} for TensorRT, which ONNX Runtime does not '
+            'compute; use the backend tensorrt, or export the model with --to onnx in fp32, fp16, '
+            'int8 or int4'
         )

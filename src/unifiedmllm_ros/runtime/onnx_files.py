@@ -42,10 +42,11 @@ def strip_traces(model: Any) -> None:
         del part.metadata_props[:]
 
 
-def store_half(model: Any) -> None:
-    """Store the large float32 weights as float16 with a cast after each.
+def store_half(model: Any, lossy: bool = False) -> None:
+    """Store large float32 weights as float16 with a cast after each.
 
-    A table that is only looked up is cast after the look-up, so that it stays small in memory.
+    Without `lossy` only those whose values are float16 already. A table that is only looked up is
+    cast after the look-up, so that it stays small in memory.
     """
     from onnx import TensorProto, helper, numpy_helper
 
@@ -56,7 +57,10 @@ def store_half(model: Any) -> None:
         if tensor.data_type != TensorProto.FLOAT or size(tensor) < _SMALL_WEIGHT:
             continue
         name = tensor.name
-        values = numpy_helper.to_array(tensor).astype('float16')
+        whole = numpy_helper.to_array(tensor)
+        values = whole.astype('float16')
+        if not lossy and not (values == whole).all():
+            continue
         tensor.CopyFrom(numpy_helper.from_array(values, f'{name}_half'))
         nodes = readers[name]
         if all(node.op_type == 'Gather' and node.input[0] == name for node in nodes):
