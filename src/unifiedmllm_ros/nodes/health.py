@@ -7,6 +7,7 @@ from typing import Any
 
 from unifiedmllm_ros.model.protocol import ModelInfo
 from unifiedmllm_ros.nodes.statistics import Snapshot
+from unifiedmllm_ros.runtime.counts import Counts
 
 ERROR_SECONDS = 5.0
 """How long an error shows after it happened."""
@@ -21,8 +22,17 @@ class Health:
     values: dict[str, Any]
 
 
-def health(state: str, instruction: str, model: ModelInfo | None, now: Snapshot) -> Health:
-    """Judge a node in lifecycle state `state` with a standing instruction ('' for none)."""
+def health(
+    state: str,
+    instruction: str,
+    model: ModelInfo | None,
+    now: Snapshot,
+    counts: Counts | None = None,
+) -> Health:
+    """Judge a node in lifecycle state `state` with a standing instruction ('' for none).
+
+    counts: what decoding did since the model was loaded; None for a model that does not tell.
+    """
     level, summary = _judgement(state, instruction, now)
     values: dict[str, Any] = {
         'state': state,
@@ -38,6 +48,12 @@ def health(state: str, instruction: str, model: ModelInfo | None, now: Snapshot)
         'answer rate (Hz)': now.answer_rate,
         'frame age p50 (ms)': '' if now.frame_age_ms is None else now.frame_age_ms,
     }
+    if counts is not None:
+        values |= {
+            'tokens per second': counts.tokens_per_second,
+            'prompt from cache (%)': 100 * counts.reuse_rate,
+            'drafted tokens accepted (%)': 100 * counts.acceptance_rate,
+        }
     values |= {f'{stage} p50 (ms)': ms for stage, ms in now.stages_ms.items()}
     return Health(level, summary, values | {'last error': now.last_error})
 

@@ -220,8 +220,10 @@ class PerceptionNode(SteadyLifecycleNode):
 
     def _publish_diagnostics(self) -> None:
         inquirer = self._inquirer
-        info = inquirer.perceiver.model.info if inquirer else None
-        state = health(self.state_label, self._instruction, info, self.statistics.snapshot())
+        model = inquirer.perceiver.model if inquirer else None
+        info, counts = (model.info, getattr(model, 'counts', None)) if model else (None, None)
+        now = self.statistics.snapshot()
+        state = health(self.state_label, self._instruction, info, now, counts)
         name = f'{self.get_fully_qualified_name()}: perception'
         stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(
