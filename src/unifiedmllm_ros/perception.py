@@ -17,8 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unifiedmllm_ros.cancellation import Cancel, EventLike, as_cancel, check
-from unifiedmllm_ros.errors import Cancelled, ImageError, NoImageError, UnifiedMLLMError
-from unifiedmllm_ros.experts.base import OnProgress, Result, SegmentationResult, unheard
+from unifiedmllm_ros.errors import Cancelled, NoImageError, UnifiedMLLMError
+from unifiedmllm_ros.experts.base import (
+    OnProgress,
+    Result,
+    SegmentationResult,
+    check_image,
+    unheard,
+)
 from unifiedmllm_ros.instruction import clean_instruction
 from unifiedmllm_ros.masks import Mask
 from unifiedmllm_ros.model.protocol import (
@@ -38,9 +44,6 @@ from unifiedmllm_ros.representation import (
 )
 from unifiedmllm_ros.router import Router
 from unifiedmllm_ros.session import Session
-
-MIN_SIDE = 2
-MAX_PIXELS = 100_000_000
 
 # Tasks that leave the picture as it is.
 _KEEPS = ('seg', 'vidseg', 'audgen')
@@ -371,24 +374,6 @@ def _numbered(regions: Sequence[Region]) -> dict[int, int]:
         numbers[id(region)] = count
         count += len(region.boxes)
     return numbers
-
-
-def check_image(image: NDArray[np.uint8]) -> None:
-    """Raise ImageError unless this is (height, width, 3) uint8 of a size a perceiver takes."""
-    if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
-        kind = image.dtype if isinstance(image, np.ndarray) else type(image).__name__
-        raise ImageError(f'image is {kind}, not uint8: convert it to 8-bit RGB')
-    if image.ndim != 3 or image.shape[2] != 3:
-        raise ImageError(
-            f'image has shape {image.shape}, not (height, width, 3): convert it to RGB'
-        )
-    height, width = image.shape[:2]
-    if min(height, width) < MIN_SIDE:
-        raise ImageError(f'image is {width}x{height} pixels, at least {MIN_SIDE}x{MIN_SIDE} needed')
-    if height * width > MAX_PIXELS:
-        raise ImageError(
-            f'image is {width}x{height} pixels, at most {MAX_PIXELS // 10**6} megapixels: shrink it'
-        )
 
 
 @contextmanager

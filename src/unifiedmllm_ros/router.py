@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from unifiedmllm_ros.cancellation import Cancel, check, never
 from unifiedmllm_ros.errors import (
     ExpertError,
+    ImageError,
     MissingArgumentError,
     MissingImageError,
     MissingRegionError,
@@ -23,6 +24,7 @@ from unifiedmllm_ros.experts.base import (
     Progress,
     Request,
     Result,
+    check_image,
     unheard,
 )
 from unifiedmllm_ros.experts.registry import ExpertRegistry
@@ -65,9 +67,9 @@ class Router:
         expert: the name of one that does such tasks, by default the one bound to the task.
         on_position: hears how many requests are before this one on its expert's device.
 
-        Raises UnknownTaskError, MissingArgumentError, MissingRegionError, MissingImageError and
-        ExpertNotInstalledError before anything runs; ExpertError, ModelFileError or Cancelled
-        from the expert.
+        Raises UnknownTaskError, MissingArgumentError, MissingRegionError, MissingImageError,
+        ImageError and ExpertNotInstalledError before anything runs; ExpertError, ModelFileError or
+        Cancelled from the expert.
         """
         if session is not None:
             if image is not None:
@@ -144,6 +146,7 @@ def make_request(
         raise MissingImageError(
             f'task {call.task!r} works on an image and there is none: give one with the call'
         )
+    _check_images(image, frames)
     boxes = () if image is None else pixel_boxes(call.regions, *image.shape[:2])
     return Request(
         call.task, call.argument, image, call.regions, boxes, seed, parameters or {}, frames, rate
@@ -157,6 +160,20 @@ def _spec(call: TaskCall) -> TaskSpec:
             'register_task()'
         )
     return TASKS[call.task]
+
+
+def _check_images(image: NDArray[np.uint8] | None, frames: Sequence[NDArray[np.uint8]]) -> None:
+    if image is not None:
+        check_image(image)
+    elif len(frames):
+        raise MissingImageError('frames of a video were given without its first one: give it')
+    for index, frame in enumerate(frames, start=1):
+        check_image(frame)
+        if image is not None and frame.shape != image.shape:
+            raise ImageError(
+                f'frame {index} of the video is {frame.shape[1]}x{frame.shape[0]} and the first '
+                f'one {image.shape[1]}x{image.shape[0]}: make them one size'
+            )
 
 
 def _check_regions(call: TaskCall, spec: TaskSpec) -> None:

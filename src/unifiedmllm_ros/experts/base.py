@@ -14,9 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unifiedmllm_ros.cancellation import Cancel
-from unifiedmllm_ros.errors import MissingImageError
+from unifiedmllm_ros.errors import ImageError, MissingImageError
 from unifiedmllm_ros.masks import Mask
 from unifiedmllm_ros.representation import Box, Region
+
+MIN_SIDE = 2
+MAX_PIXELS = 100_000_000
+"""Smallest side and most pixels of an image, 2x2 up to 100 megapixels."""
 
 
 @dataclass(frozen=True)
@@ -182,3 +186,21 @@ def needed_image(request: Request, name: str) -> NDArray[np.uint8]:
     if request.image is None:
         raise MissingImageError(f'expert {name!r} needs an image and got none: give one')
     return request.image
+
+
+def check_image(image: NDArray[np.uint8]) -> None:
+    """Raise ImageError unless this is (height, width, 3) uint8 of a size that is taken."""
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+        kind = image.dtype if isinstance(image, np.ndarray) else type(image).__name__
+        raise ImageError(f'image is {kind}, not uint8: convert it to 8-bit RGB')
+    if image.ndim != 3 or image.shape[2] != 3:
+        raise ImageError(
+            f'image has shape {image.shape}, not (height, width, 3): convert it to RGB'
+        )
+    height, width = image.shape[:2]
+    if min(height, width) < MIN_SIDE:
+        raise ImageError(f'image is {width}x{height} pixels, at least {MIN_SIDE}x{MIN_SIDE} needed')
+    if height * width > MAX_PIXELS:
+        raise ImageError(
+            f'image is {width}x{height} pixels, at most {MAX_PIXELS // 10**6} megapixels: shrink it'
+        )
