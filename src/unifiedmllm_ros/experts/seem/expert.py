@@ -26,8 +26,8 @@ from unifiedmllm_ros.experts.torch_masks import fingerprint, mask_of, torch_devi
 PROMPTS = ('region', 'text')
 
 
-class Seem:
-    """SEEM with a published checkpoint (.pt, or the same tensors as .safetensors).
+class SeemWeights:
+    """SEEM with a published checkpoint (.pt, or the same tensors as .safetensors), loaded.
 
     prompt: `region` shows it each box, filled; `text` tells it each phrase (and needs CLIP's
     tokenizer.json beside the weights). A request's parameter `prompt` overrides it.
@@ -50,7 +50,7 @@ class Seem:
             raise ConfigError(f'expert {name!r}: short_side {short_side} must be at least 32')
         self.name = name
         self._path = weights
-        self._prompt = _known(prompt, name)
+        self._prompt = known_prompt(prompt, name)
         self._short_side = short_side
         self._device_name = device
         self._config = config
@@ -77,36 +77,6 @@ class Seem:
         """Drop the model."""
         self._model = self._tokens = None
 
-    def run(self, request: Request, progress: OnProgress, cancel: Cancel) -> SegmentationResult:
-        """Segment every box of the request; the image is looked at once."""
-        import torch
-
-        start = time.perf_counter()
-        prompt = _known(request.parameters.get('prompt', self._prompt), self.name)
-        image = needed_image(request, self.name)
-        self.load()
-        what, masks = f'expert {self.name}', []
-        check(cancel, what)
-        progress(Progress('image', 0.0))
-        with torch.inference_mode():
-            features = self._model.features(self._tensor(image))
-            for index, box in enumerate(request.boxes, start=1):
-                check(cancel, what)
-                progress(Progress('segment', index / (len(request.boxes) + 1)))
-                logits = self._find(features, box, prompt, request.seed, image.shape[:2])
-                masks.append(mask_of(_resized(logits[None], image.shape[:2])[0], box, self.name))
-        progress(Progress('segment', 1.0))
-        effective = {
-            'prompt': prompt,
-            'short_side': self._short_side,
-            'device': self._device_name,
-        }
-        duration = (time.perf_counter() - start) * 1000
-        provenance = Provenance(
-            self.name, 'torch', self._weights, request.seed, effective, duration
-        )
-        return SegmentationResult(provenance, tuple(masks))
-
     def _tensor(self, image: NDArray[np.uint8]) -> Any:
         import torch
 
@@ -123,19 +93,34 @@ class Seem:
     def _device(self) -> Any:
         return self._model.decoder.class_embed.device
 
-    def _find(
-        self, features: Any, box: PixelBox, prompt: str, seed: int, size: tuple[int, ...]
-    ) -> Any:
-        if prompt == 'text':
-            ids, attended = (part.to(self._device()) for part in self._words(box.phrase))
-            return self._model.find_text(features, ids, attended).mask
+    def _region(self, features: Any, box: PixelBox, seed: int, size: tuple[int, ...]) -> Any:
+        """What a box of an image of this size shows, to be found in it or in others."""
         import torch
 
         filled = torch.from_numpy(_filled(box, (size[0], size[1]), features.size))
         # For each box anew: its mask does not depend on which others are asked for.
         generator = torch.Generator().manual_seed(seed)
-        region = self._model.region(features, filled.to(self._device()), generator)
-        return self._model.find_region(features, region).mask
+        return self._model.region(features, filled.to(self._device()), generator)
+
+    def _provenance(
+        self, request: Request, prompt: str, start: float, notices: tuple[str, ...] = ()
+    ) -> Provenance:
+        effective = {
+            'prompt': prompt,
+            'short_side': self._short_side,
+            'device': self._device_name,
+        }
+        return Provenance(
+            self.name,
+            'torch',
+            self._weights,
+            request.seed,
+            effective,
+            (time.perf_counter() - start) * 1000,
+            self._device_name,
+            'float32',
+            notices,
+        )
 
     def _words(self, phrase: str) -> Any:
         if not phrase.strip():
@@ -151,7 +136,41 @@ class Seem:
         return self._tokens(phrase)
 
 
-def _known(prompt: str, name: str) -> str:
+class Seem(SeemWeights):
+    """SEEM on an image, with the options of `SeemWeights`."""
+
+    def run(self, request: Request, progress: OnProgress, cancel: Cancel) -> SegmentationResult:
+        """Segment every box of the request; the image is looked at once."""
+        import torch
+
+        start = time.perf_counter()
+        prompt = known_prompt(request.parameters.get('prompt', self._prompt), self.name)
+        image = needed_image(request, self.name)
+        self.load()
+        what, masks = f'expert {self.name}', []
+        check(cancel, what)
+        progress(Progress('image', 0.0))
+        with torch.inference_mode():
+            features = self._model.features(self._tensor(image))
+            for index, box in enumerate(request.boxes, start=1):
+                check(cancel, what)
+                progress(Progress('segment', index / (len(request.boxes) + 1)))
+                logits = self._find(features, box, prompt, request.seed, image.shape[:2])
+                masks.append(mask_of(resized(logits[None], image.shape[:2])[0], box, self.name))
+        progress(Progress('segment', 1.0))
+        return SegmentationResult(self._provenance(request, prompt, start), tuple(masks))
+
+    def _find(
+        self, features: Any, box: PixelBox, prompt: str, seed: int, size: tuple[int, ...]
+    ) -> Any:
+        if prompt == 'text':
+            ids, attended = (part.to(self._device()) for part in self._words(box.phrase))
+            return self._model.find_text(features, ids, attended).mask
+        region = self._region(features, box, seed, size)
+        return self._model.find_region(features, region).mask
+
+
+def known_prompt(prompt: str, name: str) -> str:
     if prompt not in PROMPTS:
         raise ConfigError(f'expert {name!r}: prompt {prompt!r} is none of {", ".join(PROMPTS)}')
     return prompt
@@ -166,7 +185,7 @@ def _filled(box: PixelBox, size: tuple[int, int], resized: tuple[int, int]) -> N
     return mask
 
 
-def _resized(logits: Any, size: tuple[int, ...]) -> Any:
+def resized(logits: Any, size: tuple[int, ...]) -> Any:
     """(n, h, w) logits at another size, (n, *size)."""
     import torch
 

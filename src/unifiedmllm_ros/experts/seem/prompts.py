@@ -45,6 +45,11 @@ class PromptTokens:
         attended = [1] * len(ids) + [0] * padding
         return torch.tensor([ids + [self._end] * padding]), torch.tensor([attended])
 
+    def surplus(self, text: str) -> int:
+        """Return how many tokens of a text are cut off."""
+        count = len(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        return max(count - (self._context - 2), 0)
+
     def classes(self, names: tuple[str, ...], templates: tuple[str, ...] = TEMPLATES) -> Any:
         """Return the prompts of class names, (names, templates, context) ids."""
         return torch.stack(
