@@ -20,6 +20,9 @@ from unifiedmllm_ros.perception import Perceiver
 
 pytest.importorskip('PIL', reason='needs the extra vlm')
 transformers = pytest.importorskip('transformers', reason='needs the extra vlm')
+# Imported while tests are collected: that takes long, and no test should be timed by it.
+YolosForObjectDetection = transformers.YolosForObjectDetection
+YolosImageProcessorPil = transformers.YolosImageProcessorPil
 
 LABELS = {0: 'dog', 1: 'blue <car>', 2: 'N/A'}
 
@@ -31,9 +34,9 @@ def save_yolos(folder: Path) -> None:
         image_size=[32, 32], patch_size=16, num_detection_tokens=5, id2label=LABELS,
         label2id={v: k for k, v in LABELS.items()},
     )  # fmt: skip
-    transformers.YolosForObjectDetection(config).save_pretrained(folder)
+    YolosForObjectDetection(config).save_pretrained(folder)
     size = {'shortest_edge': 32, 'longest_edge': 32}
-    transformers.YolosImageProcessorPil(size=size).save_pretrained(folder)
+    YolosImageProcessorPil(size=size).save_pretrained(folder)
 
 
 @pytest.fixture(scope='module')
