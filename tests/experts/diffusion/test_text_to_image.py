@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.experts.diffusion.twins import STEPS, Heard, pixels, request, run
 from unifiedmllm_ros.cancellation import never
-from unifiedmllm_ros.errors import ModelError
+from unifiedmllm_ros.errors import ExpertError, ModelError
 from unifiedmllm_ros.experts.diffusion.text_to_image import TextToImage
 
 SIZE = {'width': 64, 'height': 64, 'steps': STEPS}
@@ -84,6 +86,42 @@ def test_numbers_that_are_none_are_an_error_and_no_image(twin: Callable[[str], P
         next(expert._loaded.pipeline.unet.parameters()).fill_(float('nan'))  # type: ignore[union-attr]
     with pytest.raises(ModelError, match='not finite in float32: set dtype'):
         run(expert, request('gen'))
+
+
+@contextmanager
+def broken(expert: TextToImage, error: Exception) -> Iterator[None]:
+    """Raise an error in the middle of the U-Net."""
+
+    def stumble(module: Any, arguments: Any) -> None:
+        raise error
+
+    loaded = expert._loaded
+    assert loaded is not None
+    hook = loaded.pipeline.unet.mid_block.register_forward_pre_hook(stumble)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def test_a_lack_of_memory_reaches_who_can_make_room(expert: TextToImage) -> None:
+    import torch
+
+    plain = pixels(run(expert, request('gen')))
+    with (
+        broken(expert, torch.OutOfMemoryError('no memory is left')),
+        pytest.raises(torch.OutOfMemoryError),
+    ):
+        run(expert, request('gen'))
+    assert np.array_equal(pixels(run(expert, request('gen'))), plain)
+
+
+def test_what_goes_wrong_in_a_pipeline_is_told(expert: TextToImage) -> None:
+    plain = pixels(run(expert, request('gen')))
+    told = r"'sd' failed in StableDiffusionPipeline \(an odd shape\)"
+    with broken(expert, ValueError('an odd shape')), pytest.raises(ExpertError, match=told):
+        run(expert, request('gen'))
+    assert np.array_equal(pixels(run(expert, request('gen'))), plain)
 
 
 def test_half_precision_runs(twin: Callable[[str], Path]) -> None:

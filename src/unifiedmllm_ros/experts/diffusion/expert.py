@@ -209,8 +209,14 @@ class DiffusionExpert(Generic[S]):
     def load(self) -> None:
         """Read the weights. Raises ModelFileError where they are not what they should be."""
         if self._loaded is None:
-            self._loaded = load_pipeline(self.name, self._folder, self._loading, self.needs)
-            self._scheduler = self._loaded.pipeline.scheduler
+            loaded = load_pipeline(self.name, self._folder, self._loading, self.needs)
+            self._scheduler = getattr(loaded.pipeline, 'scheduler', None)
+            if self._scheduler is None:
+                raise ConfigError(
+                    f'expert {self.name!r}: {type(loaded.pipeline).__name__} has no scheduler of '
+                    'its own, being made of several pipelines: set one that has'
+                )
+            self._loaded = loaded
 
     def unload(self) -> None:
         """Drop the pipeline."""
