@@ -131,8 +131,10 @@ class DetectorModel:
             ) from error
         translation = self._adapter.parse(found, features.size, question=question)
         self.flaws = translation.flaws
-        for flaw in self.flaws:
-            _log.warning('%s: %s: %s', self.info.name, flaw.kind.value, flaw.message)
+        if self.flaws:
+            # One line, not one for each box: this runs at frame rate.
+            first, count = self.flaws[0], len(self.flaws)
+            _log.debug('%s: %d boxes with flaws, first: %s', self.info.name, count, first.message)
         return translation.response
 
 

@@ -160,7 +160,7 @@ class LocalModel:
 
 
 def _pieces(written: Iterator[Written], family: Family) -> Iterator[TextChunk]:
-    """Pass text on once its characters are whole; each box ends a piece."""
+    """Pass text on once its characters are whole; a box with a confidence ends a piece."""
     ids: list[int] = []
     waiting: list[float] = []
     done = 0
@@ -169,11 +169,19 @@ def _pieces(written: Iterator[Written], family: Family) -> Iterator[TextChunk]:
         if token.confidence is not None:
             waiting.append(token.confidence)
         text = family.text(ids)
-        if text.endswith('\ufffd'):
-            continue
-        yield from _cut(text[done:], waiting)
-        done = len(text)
+        end = _safe_end(text)
+        yield from _cut(text[done:end], waiting)
+        done = max(done, end)
     yield from _cut(family.text(ids)[done:] if ids else '', waiting)
+
+
+def _safe_end(text: str) -> int:
+    """Where text ends that will not change: before half a character or half a `</box>`."""
+    whole = len(text.rstrip('\ufffd'))
+    for length in range(min(len(_CLOSING) - 1, whole), 0, -1):
+        if text[:whole].endswith(_CLOSING[:length]):
+            return whole - length
+    return whole
 
 
 def _cut(text: str, confidences: list[float]) -> Iterator[TextChunk]:
