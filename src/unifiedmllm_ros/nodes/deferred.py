@@ -14,6 +14,10 @@ from action_msgs.msg import GoalStatus
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.action.server import RCLError
 
+# How long an ended goal is kept for clients that did not ask for its result before, as in rcl. All
+# its images are kept as long: rclpy's quarter of an hour would be gigabytes.
+_RESULT_SECONDS = 10
+
 
 class DeferredActionServer(ActionServer):
     """Accepts every goal and every cancel; goals end when `conclude` says so, from any thread.
@@ -46,6 +50,7 @@ class DeferredActionServer(ActionServer):
             goal_callback=lambda request: GoalResponse.ACCEPT,
             cancel_callback=self._cancel_asked,
             handle_accepted_callback=accepted,
+            result_timeout=_RESULT_SECONDS,
         )
 
     def notify_execute(self, goal_handle: Any, execute_callback: Any) -> None:

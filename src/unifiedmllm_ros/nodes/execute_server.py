@@ -68,7 +68,8 @@ class ExecuteServer:
         Each client listens to the feedback, so nobody is there when nobody listens.
         """
         timeout, now = self._settings().client_timeout, time.monotonic()
-        if not timeout or not self._jobs or self._node.count_subscribers(_FEEDBACK_TOPIC):
+        topic = self._node.resolve_topic_name(_FEEDBACK_TOPIC)  # as it may be remapped
+        if not timeout or not self._jobs or self._node.count_subscribers(topic):
             self._alone_since = None
             return
         self._alone_since = self._alone_since or now
