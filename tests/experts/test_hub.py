@@ -54,6 +54,14 @@ experts:
     repo: someone/model
     files: [big.pt]
     licence: MIT
+  two:
+    implementation: unifiedmllm_ros.experts.grabcut:GrabCut
+    kind: segmentation
+    weights: weights/two
+    repo: someone/model
+    files: [README.md]
+    also:
+      ../further: {repo: someone/model, revision: v2, files: [unet/*]}
   local:
     implementation: unifiedmllm_ros.experts.grabcut:GrabCut
     kind: segmentation
@@ -182,6 +190,20 @@ def wait_for_part(folder: Path, size: int) -> None:
             return
         pause.wait(0.05)
     raise AssertionError('nothing was written')
+
+
+def test_further_repositories_are_fetched_to_their_folders(
+    config: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with served(hub) as endpoint:
+        assert download(monkeypatch, config, endpoint, 'two') == 0
+    folder = config.parent / 'weights'
+    assert (folder / 'two' / 'README.md').read_bytes() == b'# Model'
+    assert (folder / 'further' / 'unet' / 'model.safetensors').read_bytes() == safetensors()
+    (folder / 'further' / 'unet' / 'config.json').unlink()
+    capsys.readouterr()
+    assert main(['experts', '--config', str(config), 'check', 'two', '--files-only']) == 1
+    assert 'finds no unet/config.json' in capsys.readouterr().out
 
 
 def test_a_file_that_is_not_what_was_announced_is_refused(

@@ -93,8 +93,8 @@ def _check(registry: ExpertRegistry, name: str, files_only: bool, deep: bool) ->
 
     entry, weights = registry.entry(name), registry.weights(name)
     check_extra(name, entry)
-    if weights is not None:
-        check_files(name, entry, weights, deep=deep)
+    for part, place in () if weights is None else entry.parts(weights):
+        check_files(name, part, place, deep=deep)
     expert = registry.get(name)
     if not files_only:
         with registry.residency.lease(expert, entry.need):
@@ -112,9 +112,10 @@ def run_download(args: argparse.Namespace) -> int:
         entry, weights = registry.entry(name), registry.weights(name)
         if weights is None:
             raise ConfigError(f'expert {name!r} has no weights: there is nothing to fetch')
-        folder = fetch(name, entry, weights, lambda line: print(line, flush=True))
-        check_files(name, entry, weights)
-        print(f'{name}: complete in {folder}')
+        for part, place in entry.parts(weights):
+            folder = fetch(name, part, place, lambda line: print(line, flush=True))
+            check_files(name, part, place)
+            print(f'{name}: complete in {folder}')
     return 0
 
 

@@ -42,6 +42,16 @@ from unifiedmllm_ros.tasks import TASKS
 ENTRY_POINTS = 'unifiedmllm_ros.experts'
 
 
+class Source(BaseModel):
+    """Where further files of an expert come from."""
+
+    model_config = ConfigDict(extra='forbid', frozen=True)
+
+    repo: str = Field(min_length=1, description='repository on the Hugging Face hub')
+    revision: str = Field(default='main', description='branch, tag or commit')
+    files: tuple[str, ...] = Field(default=(), description='patterns of the files; empty: all')
+
+
 class ExpertEntry(BaseModel):
     """One expert of the configuration file."""
 
@@ -63,6 +73,10 @@ class ExpertEntry(BaseModel):
     )
     variant: str = Field(
         default='', description='variant of the weight files (fp16); an option of the expert too'
+    )
+    also: dict[str, Source] = Field(
+        default_factory=dict,
+        description='further repositories, by the folder, relative to weights, they are fetched to',
     )
     holds: tuple[str, ...] = Field(
         default=(),
@@ -90,6 +104,17 @@ class ExpertEntry(BaseModel):
                 f'offload_mib {self.offload_mib:g} is more than memory_mib {self.memory_mib:g}'
             )
         return self
+
+    def parts(self, weights: Path) -> tuple[tuple[ExpertEntry, Path], ...]:
+        """Return this entry and its folder, then one for each further repository and its folder."""
+        further = (
+            (
+                self.model_copy(update={**source.model_dump(), 'holds': (), 'variant': ''}),
+                (weights / folder).resolve(),
+            )
+            for folder, source in self.also.items()
+        )
+        return (self, weights), *further
 
     @property
     def need(self) -> Need:
