@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.experts.diffusion.twins import pixels, region, request, rewrite, run
-from unifiedmllm_ros.errors import ConfigError, MissingExtraError, ModelFileError
+from tests.experts.diffusion.twins import Heard, pixels, region, request, rewrite, run
+from unifiedmllm_ros.errors import Cancelled, ConfigError, MissingExtraError, ModelFileError
 from unifiedmllm_ros.experts.diffusion.gligen import GligenLayout
 from unifiedmllm_ros.experts.diffusion.instruct_pix2pix import InstructPix2Pix
 from unifiedmllm_ros.experts.diffusion.region_edit import GligenInpaint, Inpaint
@@ -297,3 +297,20 @@ def test_the_folder_says_which_pipeline_where_that_is_wanted(twin: Callable[[str
     expert = TextToImage('any', twin('sdxl'), pipeline='DiffusionPipeline', **SIZE)
     source = run(expert, request('gen')).provenance
     assert source.parameters['pipeline'] == 'StableDiffusionXLPipeline'
+
+
+def test_jobs_and_offloading_stand_each_other(twin: Callable[[str], Path]) -> None:
+    """In groups, the one way of offloading that a CPU can do; GPUs were not at hand."""
+    import torch
+
+    expert = TextToImage('sd', twin('stable_diffusion'), **SIZE)
+    plain = pixels(run(expert, request('gen')))
+    pipeline = expert._loaded.pipeline  # type: ignore[union-attr]
+    pipeline.enable_group_offload(onload_device=torch.device('cpu'), offload_type='leaf_level')
+    heard = Heard(stop_after=1)
+    with pytest.raises(Cancelled):
+        expert.run(request('gen'), heard, heard.cancel)
+    assert heard.steps == 1
+    assert np.array_equal(pixels(run(expert, request('gen'))), plain)
+    expert.unload()
+    assert np.array_equal(pixels(run(expert, request('gen'))), plain)
