@@ -14,6 +14,7 @@ MEASUREMENTS = {
     'transformers_eager': 'our runtime against generate() of transformers',
     'runtime': 'the runtime against transformers, torch.compile, llama.cpp and itself',
     'experts': 'router and expert layer over a bare pipeline; embeddings; taking turns',
+    'expert_node': 'ROS around an expert: action over a bare pipeline, images, cancel',
     'node': 'overhead, memory and flood of the perception node',
     'remote': 'adapters, remote model, JPEG sizes',
 }

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from action_msgs.msg import GoalStatus
+from rclpy.action import ActionClient
 from sensor_msgs.msg import Image
 
-from tests.nodes.expert_graph import STEPS, ExpertGraph, closing
+from tests.nodes.expert_graph import STEPS, ExpertGraph, closing, task_goal
 from tests.nodes.graph import Inbox, header, picture, raw_image
 from unifiedmllm_ros.action import ExecuteTask
 from unifiedmllm_ros.errors import ExpertError, OutOfMemoryError
@@ -135,7 +136,7 @@ def test_a_waiting_job_is_cancelled_at_once(experts: ExpertGraph) -> None:
     assert [request.argument for request in experts.script.requests] == ['one']
 
 
-def test_two_clients_wait_their_turn_and_know_it(experts: ExpertGraph) -> None:
+def test_jobs_wait_their_turn_and_know_it(experts: ExpertGraph) -> None:
     experts.activate()
     experts.script.gate.clear()
     heard = [Inbox(), Inbox()]
@@ -155,6 +156,25 @@ def test_two_clients_wait_their_turn_and_know_it(experts: ExpertGraph) -> None:
     assert positions == sorted(positions, reverse=True)
     assert positions[0] == 2
     assert all(f.phase == Feedback.QUEUED for f in heard[1].messages if f.queue_position)
+
+
+def test_two_clients_at_once_and_one_that_leaves(experts: ExpertGraph) -> None:
+    experts.set(client_timeout=0.1)
+    experts.activate()
+    experts.script.gate.clear()
+    handle = experts.goal('gen', 'one', seed=1)
+    assert experts.script.started.wait(10)
+    other = ActionClient(experts.client, ExecuteTask, 'execute_task')
+    assert other.wait_for_server(10)
+    second = experts.result(other.send_goal_async(task_goal('gen', 'two', seed=2)))
+    results = [one.get_result_async() for one in (handle, second)]
+    experts.executor.create_task(other.destroy)
+    experts.until(lambda: experts.node.count_subscribers('execute_task/_action/feedback') == 1)
+    experts.script.gate.set()
+    # The one that is there has its result; the other's job is done too, and nobody hears of it.
+    assert set(experts.result(results[0]).result.images[0].data) == {1}
+    experts.until(lambda: experts.node.statistics.snapshot().counts.get('done') == 2)
+    assert [request.argument for request in experts.script.requests] == ['one', 'two']
 
 
 def test_a_job_too_many_is_refused(experts: ExpertGraph) -> None:
