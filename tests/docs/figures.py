@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from tests.docs.runtime_tables import runtime
 from tests.docs.tables import ROOT, Parts, table, write
 
 RESULTS = ROOT / 'benchmarks' / 'results'
@@ -116,6 +117,7 @@ FIGURES: Parts = {
         'kinds': kinds,
         'tests': tests,
         'speed': speed,
+        'runtime': runtime,
         'machine': machine,
     },
     'models/tabletop-nano/README.md': {'kinds': kinds},

@@ -72,6 +72,15 @@ def test_looking_again_equals_one_pass_over_the_sequence(
     np.testing.assert_allclose(logits, expected.numpy(), atol=2e-3)
 
 
+def test_cameras_looked_through_at_once_equal_single_ones(model: UnifiedModel) -> None:
+    rng = np.random.default_rng(1)
+    images = [rng.integers(0, 256, shape, np.uint8) for shape in ((48, 64, 3), (20, 90, 3))]
+    together = model.encode_all([IMAGE, *images])
+    for image, features in zip([IMAGE, *images], together, strict=True):
+        for question in ('find the mug', 'plate'):
+            assert ask(model, features, question) == ask(model, model.encode(image), question)
+
+
 def test_images_matter(model: UnifiedModel) -> None:
     other = np.zeros_like(IMAGE)
     questions = ('find the mug', 'bowls', 'cup', 'plate')

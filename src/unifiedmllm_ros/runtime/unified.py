@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -15,15 +15,13 @@ from unifiedmllm_ros.errors import ConfigError, ModelFileError
 from unifiedmllm_ros.model.processing import UnifiedMLLMProcessor
 from unifiedmllm_ros.model.protocol import Conversation, ModelInfo, TextChunk
 from unifiedmllm_ros.representation import TASKS, TaskSpec, format, parse
+from unifiedmllm_ros.runtime.backends import open_engine
 from unifiedmllm_ros.runtime.context import Context
 from unifiedmllm_ros.runtime.counts import Counts
 from unifiedmllm_ros.runtime.decoding import MAX_TOKENS, DecodedToken, Decoder
 from unifiedmllm_ros.runtime.engine import Array, Engine
 from unifiedmllm_ros.runtime.grammar import Grammar
-from unifiedmllm_ros.runtime.onnx_engine import OnnxEngine
 from unifiedmllm_ros.runtime.speculation import Drafter
-
-GRAPHS_FOLDER = 'onnx'
 
 
 class ImageFeatures:
@@ -84,6 +82,8 @@ class UnifiedModel:
         folder: str | Path,
         *,
         threads: int | None = None,
+        backend: str = 'auto',
+        precision: str = 'auto',
         tasks: Mapping[str, TaskSpec] = TASKS,
         max_tokens: int = MAX_TOKENS,
         system: str = '',
@@ -91,12 +91,13 @@ class UnifiedModel:
     ) -> Self:
         """Load a model folder: tokenizer.json, processor_config.json and onnx/manifest.json.
 
-        threads: of ONNX Runtime; by default one for each core, at most four. Raises ModelFileError
+        threads: of ONNX Runtime; by default one for each core, at most four. backend, precision:
+        see `backends.open_engine`. Raises ModelFileError
         where a file is missing, damaged or does not belong to the others.
         """
         folder = Path(folder)
         processor = UnifiedMLLMProcessor.from_pretrained(folder)
-        engine = OnnxEngine.load(folder / GRAPHS_FOLDER, threads)
+        engine = open_engine(folder, backend, precision, threads)
         _check_match(folder, processor, engine)
         return cls(
             engine,
@@ -111,7 +112,7 @@ class UnifiedModel:
     def info(self) -> ModelInfo:
         """What runs."""
         info = self._engine.info
-        return ModelInfo(info.model, info.backend, info.precision, info.device)
+        return ModelInfo(info.model, info.backend, info.precision, info.device, info.state)
 
     @property
     def max_tokens(self) -> int:
@@ -136,9 +137,16 @@ class UnifiedModel:
 
     def encode(self, image: npt.NDArray[np.uint8]) -> ImageFeatures:
         """Look at an image, uint8 [height, width, 3] RGB of any size; ImageError for others."""
+        return self.encode_all([image])[0]
+
+    def encode_all(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[ImageFeatures]:
+        """Look at the images of several cameras at once, one or more; see encode."""
         processor = self._processor
-        features = self._engine.encode_image(processor.pixels(image))
-        return ImageFeatures(self._opening, processor.image_id, features)
+        pixels = np.concatenate([processor.pixels(image) for image in images])
+        return [
+            ImageFeatures(self._opening, processor.image_id, features)
+            for features in self._engine.encode_images(pixels)
+        ]
 
     def stream(
         self, features: ImageFeatures, conversation: Conversation, cancel: Cancel = never
@@ -194,7 +202,7 @@ def _learnt(processor: UnifiedMLLMProcessor, tasks: Mapping[str, TaskSpec]) -> d
     return {name: spec for name, spec in tasks.items() if names is None or name in names}
 
 
-def _check_match(folder: Path, processor: UnifiedMLLMProcessor, engine: OnnxEngine) -> None:
+def _check_match(folder: Path, processor: UnifiedMLLMProcessor, engine: Any) -> None:
     graphs, config = engine.manifest, processor.config
     pairs = {
         'image_size': (config.image_size, graphs.image_size),

@@ -1,0 +1,78 @@
+"""The table of the runtime's figures, from benchmarks/results/runtime.json."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tests.docs.tables import ROOT, table
+
+FILE = ROOT / 'benchmarks' / 'results' / 'runtime.json'
+
+
+def runtime() -> str:
+    """Every row beside its mark."""
+    if not FILE.is_file():
+        return 'Not measured yet: `scripts/bench runtime` writes the figures.'
+    report = json.loads(FILE.read_text(encoding='utf-8'))
+    rows = [*_answers(report), *_smollm2(report['smollm2']), *_gpu(report['gpu'])]
+    return table(('what', 'measured', 'against', 'measured', 'ratio', 'mark'), rows)
+
+
+def _answers(report: dict[str, Any]) -> list[tuple[str, ...]]:
+    asked, shared = report['question_to_answer'], report['questions_about_one_frame']
+    ours = f'{asked["ours_ms"]["p50"]:.1f} ms'
+    start = f'{report["start_to_first_answer"]["seconds_p50"]:.2f} s'
+    sides = {
+        'transformers_eager': ('`generate()`, eager torch', '6'),
+        'transformers_compiled': ('`generate()`, torch.compile, static cache', '2.5'),
+        'ours_without_drafts': ('itself without drafts', ''),
+    }
+    return [
+        *(
+            (
+                'question to answer, p50',
+                ours,
+                against,
+                f'{asked[f"{side}_ms"]["p50"]:.1f} ms',
+                f'{asked["against"][side]["speedup_p50"]:.2f}',
+                mark,
+            )
+            for side, (against, mark) in sides.items()
+        ),
+        (
+            'ten questions about one frame',
+            f'{shared["shared_ms"]["p50"]:.0f} ms',
+            'ten separate runs',
+            f'{shared["separate_ms"]["p50"]:.0f} ms',
+            f'{shared["speedup_p50"]:.2f}',
+            '4',
+        ),
+        ('start to first answer, p50', start, '', '', '', '1.5 s'),
+    ]
+
+
+def _smollm2(report: dict[str, Any]) -> list[tuple[str, ...]]:
+    if 'state' in report:
+        return [('SmolLM2-135M', report['state'], 'llama.cpp', '', '', '1')]
+    return [
+        (
+            f'SmolLM2-135M {bits}, {phase}',
+            f'{sides["ours_tokens_per_second"][phase]:.1f} tokens/s',
+            f'llama.cpp {"Q4_1" if bits == "int4" else "Q8_0"}',
+            f'{sides["llama_cpp_tokens_per_second"][phase]:.1f} tokens/s',
+            f'{sides[f"{phase}_ratio"]:.2f}',
+            '1',
+        )
+        for bits, sides in report.items()
+        for phase in ('decode', 'prefill')
+    ]
+
+
+def _gpu(report: dict[str, str]) -> list[tuple[str, ...]]:
+    rows = {
+        'GPU: decode tokens/s': ('memory bandwidth', '0.7'),
+        'GPU: question to answer': ('torch.compile, vLLM', '1'),
+        'GPU memory at 7B': ('weights and cache', '1.1'),
+    }
+    return [(what, report['state'], other, '', '', mark) for what, (other, mark) in rows.items()]
