@@ -20,11 +20,13 @@ from benchmarks.frames import percentiles, sample_frames, sample_recording
 from benchmarks.transformers_eager import THREADS, ours, race, transformers
 from unifiedmllm_ros.locations import model_folder
 from unifiedmllm_ros.model.protocol import Conversation
+from unifiedmllm_ros.runtime.manifest import Manifest
 from unifiedmllm_ros.runtime.unified import UnifiedModel
 
 FRAMES = 6
 SHARED_FRAMES = 6
 STARTS = 5
+ENCODINGS = 40
 MORE_QUESTIONS = (
     'find the plate',
     'where is the milk?',
@@ -53,6 +55,7 @@ def run() -> dict[str, Any]:
         'question_to_answer': question_to_answer(),
         'questions_about_one_frame': shared_frame(),
         'start_to_first_answer': first_answer(),
+        'encoder_threads_ms': encoder_threads(),
         'smollm2': smollm2.run(THREADS),
         'gpu': gpu(),
     }
@@ -109,6 +112,40 @@ def first_answer() -> dict[str, Any]:
             )
             seconds.append(time.perf_counter() - start)
     return {'starts': STARTS, 'seconds_p50': round(float(np.median(seconds[1:])), 2)}
+
+
+def encoder_threads() -> dict[str, Any]:
+    """The vision graph alone, by threads and by how long idle ones look for work before they sleep.
+
+    The runtime's do not look at all: on a busy machine they would take time from other processes.
+    """
+    from unifiedmllm_ros.runtime.onnx_session import PROVIDERS, onnxruntime
+
+    runtime, folder = onnxruntime(), model_folder('tabletop-nano') / 'onnx'
+    manifest = Manifest.load(folder)
+    settings = {
+        'one': (1, '0', '0'),
+        'two_sleeping': (2, '0', '0'),
+        'two_looking_50_us': (2, '1', '50'),
+        'two_looking': (2, '1', '1000'),
+    }
+    sessions = {}
+    for name, (threads, looking, microseconds) in settings.items():
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads, options.enable_mem_pattern = threads, False
+        options.add_session_config_entry('session.intra_op.allow_spinning', looking)
+        options.add_session_config_entry('session.intra_op.spin_duration_us', microseconds)
+        options.add_session_config_entry('session.force_spinning_stop', '1')
+        file = str(manifest.graph(folder, 'vision'))
+        sessions[name] = runtime.InferenceSession(file, options, providers=[PROVIDERS['cpu']])
+    pixels = np.random.default_rng(0).random((1, 3, *manifest.image_size), np.float32)
+    times: dict[str, list[float]] = {name: [] for name in sessions}
+    for _ in range(ENCODINGS):
+        for name, session in sessions.items():
+            start = time.perf_counter()
+            session.run(None, {'pixels': pixels})
+            times[name].append((time.perf_counter() - start) * 1000)
+    return {name: percentiles(values[1:]) for name, values in times.items()}
 
 
 def gpu() -> dict[str, str]:
