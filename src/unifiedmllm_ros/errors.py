@@ -75,6 +75,10 @@ class ModelError(UnifiedMLLMError):
     code = 'model_failed'
 
 
+class NotFiniteError(ModelError):
+    """Numbers of a model that are NaN or infinite: what it says is not to be trusted."""
+
+
 class MissingExtraError(UnifiedMLLMError, ImportError):
     """An optional library is not installed; the message names the extra that brings it."""
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unifiedmllm_ros.cancellation import Cancel, EventLike, as_cancel, check
-from unifiedmllm_ros.errors import Cancelled, NoImageError, UnifiedMLLMError
+from unifiedmllm_ros.errors import Cancelled, NoImageError, NotFiniteError, UnifiedMLLMError
 from unifiedmllm_ros.experts.base import (
     OnProgress,
     Result,
@@ -110,18 +110,26 @@ class Perceiver:
 
     @classmethod
     def load(
-        cls, model: str = 'tabletop-nano', *, experts: Path | None = None, threads: int = 2
+        cls,
+        model: str = 'tabletop-nano',
+        *,
+        experts: Path | None = None,
+        threads: int = 2,
+        backend: str = 'auto',
+        precision: str = 'auto',
     ) -> Perceiver:
         """Load a model and the router of its task calls.
 
         model: a name under models/, a folder, or a description of a remote model (a .yaml or .json
         path, or a file name in config/models/).
         experts: the experts' configuration, by default the package's own; each expert is loaded
-        when it is first needed. threads: of the model. Raises ModelFileError and ConfigError.
+        when it is first needed. threads: of the model. backend, precision: of a model of ours, see
+        runtime.backends. Raises ModelFileError and ConfigError.
         """
         from unifiedmllm_ros.runtime.loading import load_model
 
-        return cls(load_model(model, threads=threads), Router.from_file(experts))
+        loaded = load_model(model, threads=threads, backend=backend, precision=precision)
+        return cls(loaded, Router.from_file(experts))
 
     def set_image(self, image: NDArray[np.uint8]) -> None:
         """Look at an image: (height, width, 3) uint8 RGB, from 2x2 up to 100 megapixels.
@@ -165,7 +173,7 @@ class Perceiver:
         check(stop, 'the question')
         stages = {'encode': seen.encode_ms, 'decode': 0.0, 'experts': 0.0}
         reading = _Reading(on_text or _silent)
-        with _timed(stages, 'decode'):
+        with _timed(stages, 'decode'), self._refusing(seen, question):
             turns = tuple(history) or (session.turns if session else ())
             conversation = Conversation(question, turns)
             for chunk in self.model.stream(seen.features, conversation, stop):
@@ -214,6 +222,19 @@ class Perceiver:
             check_image(image)
             self._made = self._look(image)
         return self._made
+
+    @contextmanager
+    def _refusing(self, seen: _Seen, question: str) -> Iterator[None]:
+        """Keep the frame of an answer that the model's numbers spoil."""
+        try:
+            yield
+        except NotFiniteError as error:
+            from unifiedmllm_ros.runtime.refused import save_refused
+
+            info = self.model.info
+            facts = {'question': question, 'error': str(error), 'model': info.name}
+            facts |= {'backend': info.backend, 'precision': info.precision, 'device': info.device}
+            raise NotFiniteError(f'{error}; {save_refused(seen.image, facts)}') from error
 
     def _look(self, image: NDArray[np.uint8]) -> _Seen:
         start = time.perf_counter()

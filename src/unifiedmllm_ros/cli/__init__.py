@@ -13,9 +13,10 @@ from unifiedmllm_ros.errors import UnifiedMLLMError
 VERBS = {
     'ask': 'ask about an image file',
     'data': 'make training and test data',
+    'doctor': 'say what is installed, what will run and what would be faster',
     'eval': 'measure a model on a test set',
     'experts': 'list and check the experts',
-    'export': 'export a trained model to ONNX',
+    'export': 'export a trained model to ONNX or TensorRT',
     'models': 'list and check models',
     'train': 'train a model',
     'up': 'start the perception node',

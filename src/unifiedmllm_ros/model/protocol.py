@@ -22,12 +22,16 @@ Features: TypeAlias = Any
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What runs, for logs, diagnostics and provenance."""
+    """What runs, for logs, diagnostics and provenance.
+
+    state: what is to be said of the engine besides, such as that it fell back to less.
+    """
 
     name: str
     backend: str
     precision: str = 'float32'
     device: str = 'cpu'
+    state: str = ''
 
 
 @dataclass(frozen=True)

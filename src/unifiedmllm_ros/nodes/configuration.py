@@ -19,6 +19,12 @@ class PerceptionParameters(BaseModel):
         description='Configure and activate at start, without a lifecycle manager.',
         json_schema_extra=READ_ONLY,
     )
+    backend: Literal['auto', 'onnxruntime', 'onnxruntime-cuda', 'tensorrt', 'torch'] = Field(
+        default='auto',
+        description='What runs a model of ours; auto takes the fastest that this machine has '
+        '(unifiedmllm doctor says which).',
+        json_schema_extra=READ_ONLY,
+    )
     depth_tolerance: float = Field(
         default=0.05,
         ge=0.0,
@@ -93,6 +99,12 @@ class PerceptionParameters(BaseModel):
     )
     overlay_quality: int = Field(
         default=85, ge=1, le=100, description='JPEG quality of overlay/compressed.'
+    )
+    precision: Literal['auto', 'fp32', 'fp16', 'bf16', 'int8', 'int4'] = Field(
+        default='auto',
+        description='Which of the exported graphs of a model of ours to run; auto takes the best '
+        'for the backend.',
+        json_schema_extra=READ_ONLY,
     )
     publish_overlay: bool = Field(
         default=True, description='Draw overlay/compressed while someone listens to it.'

@@ -38,6 +38,7 @@ def health(
         'state': state,
         'model': model.name if model else '',
         'backend': f'{model.backend} {model.precision} {model.device}' if model else '',
+        'engine': model.state if model else '',
         'instruction': instruction,
         'frames': now.frames,
         'frames dropped': now.dropped,

@@ -50,7 +50,12 @@ _STOP_SECONDS = 30.0
 
 def load(settings: PerceptionParameters) -> Perceiver:
     """Load the perceiver that the parameters name."""
-    return Perceiver.load(settings.model, threads=settings.threads)
+    return Perceiver.load(
+        settings.model,
+        threads=settings.threads,
+        backend=settings.backend,
+        precision=settings.precision,
+    )
 
 
 class PerceptionNode(SteadyLifecycleNode):

@@ -6,6 +6,7 @@ the memory; then the next one is taken, and that is said aloud and stays in the 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +28,10 @@ _PREFERRED: Final = {
     'onnxruntime-cuda': ('fp16', 'fp32', 'int4', 'int8'),
     'tensorrt': ('fp16', 'bf16', 'int4', 'int8', 'fp32'),
 }
+
+
+def _log(words: str) -> None:
+    logging.getLogger(__name__).warning(words)
 
 
 @dataclass(frozen=True)
@@ -81,16 +86,18 @@ def open_engine(
     backend: str = 'auto',
     precision: str = 'auto',
     threads: int | None = None,
-    say: Say = print,
+    say: Say | None = None,
     machine: Machine | None = None,
 ) -> Any:
     """Open the engine of a model folder.
 
     backend: one of BACKENDS. precision: which of the exported graphs, by default the best for the
-    backend. threads: of the CPU. say: hears of builds, smaller profiles and fallbacks. Raises
+    backend. threads: of the CPU. say: hears of builds, smaller profiles and fallbacks, by default
+    as warnings of the log. Raises
     BackendError for a name that is none or does not run here, ModelFileError, and what the engines
     raise.
     """
+    say = say or _log
     if backend not in BACKENDS:
         raise BackendError(f'backend {backend!r}: choose from {", ".join(BACKENDS)}')
     if precision not in PRECISIONS:

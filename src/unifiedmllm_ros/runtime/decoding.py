@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unifiedmllm_ros.cancellation import Cancel, check, never
-from unifiedmllm_ros.errors import InstructionError, ModelError
+from unifiedmllm_ros.errors import InstructionError, NotFiniteError
 from unifiedmllm_ros.runtime.context import Context
 from unifiedmllm_ros.runtime.counts import Counts
 from unifiedmllm_ros.runtime.engine import Array
@@ -177,7 +177,7 @@ def _room(context: Context, prompt: Sequence[int]) -> int:
 
 def _finite(logits: Array) -> Array:
     if not np.isfinite(logits).all():
-        raise ModelError(
+        raise NotFiniteError(
             'the model gave logits that are not finite (NaN or infinite): the answer is refused; '
             'check the model files and the precision of the engine'
         )

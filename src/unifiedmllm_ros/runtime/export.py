@@ -39,13 +39,13 @@ from unifiedmllm_ros.runtime.graphs import (
 from unifiedmllm_ros.runtime.manifest import DEFAULT_LENGTH, FORMAT, MANIFEST_FILE, file_sha256
 from unifiedmllm_ros.runtime.onnx_files import EXTERNAL_ABOVE
 from unifiedmllm_ros.runtime.quantisation import quantise
+from unifiedmllm_ros.runtime.simplification import simplify
 
 Precision = Literal['fp32', 'fp16', 'bf16', 'int8', 'int4']
 Target = Literal['onnx', 'tensorrt']
 PRECISIONS: Final[tuple[Precision, ...]] = get_args(Precision)
 TARGETS: Final[tuple[Target, ...]] = get_args(Target)
 OPSET: Final = 20
-PLAIN_OPSET: Final = 18  # the exporter's own: nothing is converted
 CACHE_OPSET: Final = 24  # the first with TensorScatter
 _DTYPES = {'fp32': torch.float32, 'fp16': torch.float16, 'bf16': torch.bfloat16}
 _PACKAGES = ('torch', 'transformers', 'onnx', 'onnxscript', 'onnxruntime', 'peft')
@@ -88,7 +88,6 @@ class Graph:
     shapes: tuple[Any, ...] | None = None
     precision: Precision = 'fp32'
     opset: int = OPSET
-    optimise: bool = True
 
 
 def export_model(
@@ -174,8 +173,6 @@ def _vision(model: UnifiedMLLMForConditionalGeneration, options: ExportOptions) 
         ('features',),
         ({0: torch.export.Dim.DYNAMIC},),
         precision,
-        # Batch norms that are folded into the weights would leave float16.
-        optimise=not options.half_weights,
     )
 
 
@@ -189,7 +186,6 @@ def _video(model: UnifiedMLLMForConditionalGeneration, options: ExportOptions) -
         ('frames',),
         ('features',),
         precision=precision,
-        optimise=not options.half_weights,
     )
 
 
@@ -250,6 +246,7 @@ def write_graph(graph: Graph, out: Path, options: ExportOptions) -> dict[str, An
     else:
         with exportable(language_model):
             model = _exported(graph)
+        simplify(model, graph.precision, head_width(language_model.config))
     if graph.name == 'decoder' and options.precision in ('int8', 'int4'):
         model = quantise(model, 8 if options.precision == 'int8' else 4, options.target)
     if options.half_weights and graph.precision == 'fp32':
@@ -264,27 +261,20 @@ def write_graph(graph: Graph, out: Path, options: ExportOptions) -> dict[str, An
 def _exported(graph: Graph) -> Any:
     """Return the ONNX model of a module."""
     import onnx
-    from onnxscript import optimizer
 
     program = torch.onnx.export(
         graph.module.eval(),
         graph.inputs,
         dynamo=True,
-        opset_version=graph.opset if graph.optimise else PLAIN_OPSET,
+        opset_version=graph.opset,
         verbose=False,
         input_names=list(graph.input_names),
         output_names=list(graph.output_names),
         dynamic_shapes=graph.shapes,
         custom_translation_table=translations() if graph.opset == CACHE_OPSET else None,
-        optimize=graph.optimise,
     )
     if program is None:
         raise RuntimeError(f'{graph.name}: the exporter returned no program')
-    if not graph.optimise:
-        # Only what does not touch the weights: shapes, and lists that are taken apart at once.
-        optimizer.inline(program.model)
-        optimizer.fold_constants(program.model)
-        optimizer.remove_unused_nodes(program.model)
     # By way of a file, or weights beyond 2 GiB could not be taken over.
     with TemporaryDirectory() as folder:
         file = Path(folder) / 'graph.onnx'

@@ -15,13 +15,16 @@ SUFFIXES = ('.yaml', '.yml', '.json')
 KINDS = {'remote': 'remote', 'local': 'on this machine', 'pair': 'a slow and a fast model'}
 
 
-def load_model(model: str, *, threads: int = 2) -> MultimodalModel:
+def load_model(
+    model: str, *, threads: int = 2, backend: str = 'auto', precision: str = 'auto'
+) -> MultimodalModel:
     """Load a model.
 
     model: a name under models/; a folder, of ours or with somebody else's checkpoint; the name of
     a downloaded checkpoint (owner/name); or a description (.yaml, .yml, .json): a path, or a file
     name in the user's models (unifiedmllm models use) or in config/models/.
-    threads: of a model on this machine. Raises ModelFileError, ConfigError, OutOfMemoryError,
+    threads: of a model on this machine. backend, precision: of a model of ours, see `backends`;
+    the others have their own. Raises ModelFileError, ConfigError, OutOfMemoryError,
     MissingExtraError.
     """
     path = description_file(model)
@@ -34,7 +37,9 @@ def load_model(model: str, *, threads: int = 2) -> MultimodalModel:
         return load_local(LocalDescription(kind='local', weights=model), threads)
     from unifiedmllm_ros.runtime.unified import UnifiedModel
 
-    return UnifiedModel.load(model_folder(model), threads=threads)
+    return UnifiedModel.load(
+        model_folder(model), threads=threads, backend=backend, precision=precision
+    )
 
 
 def is_published(model: str) -> bool:
