@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from tests.docs.figures import result
 from tests.docs.tables import Parts, table, write
 from unifiedmllm_ros.model.adapters.base import Size
 from unifiedmllm_ros.model.adapters.qwen import FACTOR, smart_resize
+from unifiedmllm_ros.runtime.catalogue import CATALOGUE
+from unifiedmllm_ros.runtime.local.description import LocalDescription, PairDescription
+from unifiedmllm_ros.runtime.recommendation import Choice, Machine, recommend
 from unifiedmllm_ros.runtime.remote.description import RemoteDescription
 
 RATES = (0.2, 1.0, 5.0)
@@ -28,17 +32,76 @@ def adapters() -> str:
 
 
 def fields() -> str:
-    """Each field of a description."""
+    """Each field of a remote description."""
+    return _fields(RemoteDescription)
+
+
+def local_fields() -> str:
+    """Each field of a local description."""
+    return _fields(LocalDescription)
+
+
+def pair_fields() -> str:
+    """Each field of a pair."""
+    return _fields(PairDescription)
+
+
+def _fields(model: type[BaseModel]) -> str:
     rows = [
         (f'`{name}`', 'needed' if field.is_required() else _default(field), str(field.description))
-        for name, field in RemoteDescription.model_fields.items()
+        for name, field in model.model_fields.items()
     ]
     return table(('field', 'default', 'meaning'), rows)
 
 
+def catalogue() -> str:
+    """Needs of each published model."""
+    rows = [
+        (
+            f'`{one.repository}`',
+            f'{one.parameters / 1e9:.2f}',
+            f'{one.need(16):.1f}',
+            f'{one.need(4):.1f}',
+            one.licence,
+        )
+        for one in CATALOGUE
+    ]
+    heads = ('model', 'parameters (10^9)', '16 bits (GiB)', '4 bits (GiB)', 'licence')
+    return table(heads, rows)
+
+
+MACHINES = (
+    ('GPU of 8 GB (RTX 4060)', Machine(32, 8, bandwidth=272)),
+    ('GPU of 12 GB (RTX 4070)', Machine(32, 12, bandwidth=504)),
+    ('GPU of 16 GB (RTX 4080)', Machine(32, 16, bandwidth=717)),
+    ('GPU of 24 GB (RTX 4090)', Machine(64, 24, bandwidth=1008)),
+    ('Jetson Orin NX, 16 GB', Machine(16, 16, unified=True, bandwidth=102)),
+    ('Jetson AGX Orin, 64 GB', Machine(64, 64, unified=True, bandwidth=205)),
+    ('Jetson AGX Thor, 128 GB', Machine(128, 128, unified=True, bandwidth=273)),
+)
+"""Memory and its bandwidth (GB/s) as their makers state them."""
+
+
+def machines() -> str:
+    """What is recommended for each."""
+    rows = []
+    for name, machine in MACHINES:
+        found = recommend(machine)
+        rows.append((name, f'{machine.budget:.1f}', _choice(found.choice), _choice(found.larger)))
+    return table(('machine', 'for the model (GiB)', 'recommended', 'or, larger'), rows)
+
+
+def _choice(choice: Choice | None) -> str:
+    if choice is None:
+        return ''
+    speed = f', up to {choice.rate:.0f} tokens/s' if choice.rate else ''
+    precision = choice.quantisation or choice.dtype
+    return f'{choice.model.name}, {precision}: {choice.need:.1f} GiB{speed}'
+
+
 def _default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True)
-    return '' if value in ('', {}) else f'`{value}`'
+    return '' if value in ('', {}, None) else f'`{value}`'
 
 
 def budget() -> str:
@@ -72,7 +135,13 @@ def _times(times: dict[str, float]) -> tuple[str, str]:
 
 
 PARTS: Parts = {
-    'docs/adapters.md': {'adapters': adapters},
+    'docs/adapters.md': {
+        'adapters': adapters,
+        'local-fields': local_fields,
+        'pair-fields': pair_fields,
+        'catalogue': catalogue,
+        'machines': machines,
+    },
     'docs/tethered.md': {'fields': fields, 'budget': budget, 'speed': speed},
 }
 
