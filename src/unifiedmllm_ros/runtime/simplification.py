@@ -1,0 +1,119 @@
+"""Rewrites decoder graphs so that engines recognise what they compute; only standard operators.
+
+A small decoder spends as long on starting operators as on its products. The exporter writes a
+root's reciprocal where ONNX Runtime looks for a division to make one operator of an RMS norm, and
+four operators for the half turn of rotary embeddings, which is a product with a constant. The
+numbers stay the same up to rounding.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+
+_TURN: Final = 'half_turn'
+_TYPES: Final = {'fp32': np.float32, 'fp16': np.float16}
+
+
+def simplify(model: Any, arithmetic: str, head_width: int) -> None:
+    """Rewrite an ONNX model in place.
+
+    arithmetic: what it computes in, 'fp32', 'fp16' or 'bf16'. head_width: of an attention head.
+    """
+    _divide_by_roots(model.graph)
+    if arithmetic in _TYPES:  # NumPy knows no other
+        _turn_by_products(model.graph, _TYPES[arithmetic], head_width // 2)
+    _drop_unread(model.graph)
+
+
+def _divide_by_roots(graph: Any) -> None:
+    """x * (1 / sqrt(y)) -> x / sqrt(y)."""
+    makers = _makers(graph)
+    for node in graph.node:
+        if node.op_type != 'Mul':
+            continue
+        for place, name in enumerate(node.input):
+            inverse = makers.get(name)
+            if inverse is None or inverse.op_type != 'Reciprocal':
+                continue
+            root = makers.get(inverse.input[0])
+            if root is not None and root.op_type == 'Sqrt':
+                node.op_type = 'Div'
+                node.input[:] = [node.input[1 - place], root.output[0]]
+                break
+
+
+def _turn_by_products(graph: Any, dtype: Any, half: int) -> None:
+    """concat(-x[..., half:], x[..., :half]) -> x @ turn, for x of width 2 half."""
+    from onnx import helper, numpy_helper
+
+    makers, constants = _makers(graph), _constants(graph)
+    turn = np.zeros((2 * half, 2 * half), dtype)
+    turn[np.arange(half) + half, np.arange(half)] = -1
+    turn[np.arange(half), np.arange(half) + half] = 1
+    used = False
+    for place, node in enumerate(list(graph.node)):
+        source = _half_turn(node, makers, constants, half)
+        if source is not None:
+            used = True
+            name = node.name or f'{_TURN}_{place}'
+            made = helper.make_node('MatMul', [source, _TURN], [node.output[0]], name=name)
+            graph.node[place].CopyFrom(made)
+    if used:
+        graph.initializer.append(numpy_helper.from_array(turn, _TURN))
+
+
+def _half_turn(
+    node: Any, makers: dict[str, Any], constants: dict[str, np.ndarray], half: int
+) -> str | None:
+    """Return what a Concat turns, None for any other node."""
+    if node.op_type != 'Concat' or len(node.input) != 2:
+        return None
+    negative, first = (makers.get(name) for name in node.input)
+    if negative is None or negative.op_type != 'Neg' or first is None:
+        return None
+    second = makers.get(negative.input[0])
+    if second is None or first.op_type != 'Slice' or second.op_type != 'Slice':
+        return None
+    if first.input[0] != second.input[0]:
+        return None
+    low, high = _bounds(first, constants), _bounds(second, constants)
+    if low != (0, half) or high is None or high[0] != half or high[1] < 2 * half:
+        return None
+    return str(first.input[0])
+
+
+def _bounds(node: Any, constants: dict[str, np.ndarray]) -> tuple[int, int] | None:
+    """Return start and end of a slice of the last of four axes, None for any other."""
+    values = [constants.get(name) for name in node.input[1:5]]
+    if any(value is None or value.size != 1 for value in values):
+        return None
+    start, end, axis, step = (int(value.reshape(-1)[0]) for value in values if value is not None)
+    return (start, end) if axis in (3, -1) and step == 1 else None
+
+
+def _makers(graph: Any) -> dict[str, Any]:
+    return {name: node for node in graph.node for name in node.output}
+
+
+def _constants(graph: Any) -> dict[str, np.ndarray]:
+    from onnx import numpy_helper
+
+    return {
+        tensor.name: numpy_helper.to_array(tensor)
+        for tensor in graph.initializer
+        if len(tensor.dims) < 2
+    }
+
+
+def _drop_unread(graph: Any) -> None:
+    """Remove nodes whose outputs nobody reads any more."""
+    wanted = {value.name for value in graph.output}
+    kept = []
+    for node in reversed(graph.node):
+        if any(name in wanted for name in node.output):
+            wanted.update(node.input)
+            kept.append(node)
+    del graph.node[:]
+    graph.node.extend(reversed(kept))
