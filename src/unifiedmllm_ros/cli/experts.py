@@ -61,7 +61,7 @@ def run_list(args: argparse.Namespace) -> int:
         tasks = ', '.join(status.tasks) or '-'
         mark = ' (non-commercial)' if status.non_commercial else ''
         print(
-            f'{status.name:<22} {tasks:<8} {status.kind:<20} {status.state:<12} '
+            f'{status.name:<25} {tasks:<8} {status.kind:<20} {status.state:<12} '
             f'{status.memory_mib:>6.0f} MiB  {status.licence}{mark}'
         )
         if status.reason:

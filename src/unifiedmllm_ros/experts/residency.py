@@ -32,6 +32,8 @@ OnLoading = Callable[[], None]
 _MIB = 2**20
 # Of the memory a machine has, the rest is for the model, the camera and everybody else.
 _CPU_SHARE, _GPU_SHARE = 0.75, 0.9
+# Less than this is not worth looking through everything that Python holds.
+_WORTH_COLLECTING_MIB = 256.0
 # How often somebody who waits looks whether it was cancelled.
 _POLL_S = 0.05
 
@@ -322,7 +324,7 @@ class ResidencyManager:
             one.expert.load()
         except BaseException as error:
             one.error = _first_line(error)
-            _release(one.expert)
+            _release(one.expert, one.need.mib)
             raise
         with self._lock:
             one.loaded, one.error = True, ''
@@ -365,7 +367,7 @@ class ResidencyManager:
     @staticmethod
     def _drop(one: _Resident) -> None:
         one.loaded = False
-        _release(one.expert)
+        _release(one.expert, one.need.mib)
 
 
 class _BeyondBudget(OutOfMemoryError):
@@ -426,9 +428,10 @@ def _gpu(needed: bool = False) -> Any:
     return cuda if cuda is not None and cuda.is_available() else None
 
 
-def _release(expert: Expert) -> None:
+def _release(expert: Expert, mib: float) -> None:
     expert.unload()
-    _empty_caches()
+    if mib >= _WORTH_COLLECTING_MIB:
+        _empty_caches()
 
 
 def _empty_caches() -> None:
