@@ -10,6 +10,7 @@ from pathlib import Path
 from benchmarks.machine import describe
 
 MEASUREMENTS = {
+    'export': 'exported graphs of each precision against torch',
     'perception': 'question to masks on 640x480 frames',
     'transformers_eager': 'our runtime against generate() of transformers',
     'runtime': 'the runtime against transformers, torch.compile, llama.cpp and itself',
