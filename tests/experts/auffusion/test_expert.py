@@ -176,6 +176,7 @@ def test_it_can_be_unloaded_and_come_back(folders: dict[str, Path]) -> None:
         ('plain', 'model_index.json'),
         ('plain', 'unet/config.json'),
         ('plain', 'unet/diffusion_pytorch_model.safetensors'),
+        ('plain', 'tokenizer/tokenizer.json'),
         ('plain', 'vocoder/config.json'),
         ('plain', 'vocoder/vocoder.pt'),
         ('encoders', 'vae/config.json'),

@@ -20,6 +20,7 @@ from unifiedmllm_ros.experts.diffusion.folder import Needs
 from unifiedmllm_ros.experts.diffusion.options import Loading
 from unifiedmllm_ros.experts.diffusion.pipeline import (
     Loaded,
+    check_tokenizer,
     first_line,
     load_assembled,
     load_network,
@@ -160,12 +161,7 @@ def _encoder(
     kind = getattr(transformers, _ENCODERS[said])
     encoder = load_network(name, folder.parent, folder.name, kind, loading, needs, dtype)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    # Without its vocabulary a tokenizer loads too, and then knows a few special tokens.
-    if not encoder.config.vocab_size // 2 < len(tokenizer) <= encoder.config.vocab_size:
-        raise ModelFileError(
-            f'the tokenizer in {folder} has {len(tokenizer)} tokens and the encoder there reads '
-            f'{encoder.config.vocab_size}: fetch {needs.repository} again'
-        )
+    check_tokenizer(folder, tokenizer, encoder, needs)
     return encoder.eval().requires_grad_(False), tokenizer
 
 

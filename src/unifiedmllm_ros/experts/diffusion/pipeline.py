@@ -165,6 +165,11 @@ def _assembled(
     if 'safety_checker' in networks and not _takes(factory, 'safety_checker'):
         del networks['safety_checker']
     pipeline = factory.from_pretrained(folder, local_files_only=True, dtype=dtype, **networks)
+    for suffix in ('', '_2', '_3'):
+        tokenizer = getattr(pipeline, f'tokenizer{suffix}', None)
+        encoder = getattr(pipeline, f'text_encoder{suffix}', None)
+        if tokenizer is not None and encoder is not None:
+            check_tokenizer(folder / f'tokenizer{suffix}', tokenizer, encoder, needs)
     for network in networks.values():
         if network is not None:
             network.eval().requires_grad_(False)
@@ -178,6 +183,19 @@ def _check_library(folder: Path, part: str, library: str) -> None:
         raise ModelFileError(
             f'{folder} has its {part} made by {library!r}, which is neither diffusers nor '
             'transformers; code of a folder is not run: use weights that need none'
+        )
+
+
+def check_tokenizer(folder: Path, tokenizer: Any, encoder: Any, needs: Needs) -> None:
+    """Raise ModelFileError where a tokenizer was read without its vocabulary.
+
+    It loads all the same then, and knows a few special tokens.
+    """
+    count, wanted = len(tokenizer), getattr(encoder.config, 'vocab_size', 0)
+    if 2 * count < wanted:
+        raise ModelFileError(
+            f'the tokenizer in {folder} has {count} tokens and its text encoder reads {wanted}: '
+            f'its vocabulary is missing, fetch {needs.repository} again'
         )
 
 
