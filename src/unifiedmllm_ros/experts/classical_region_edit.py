@@ -213,7 +213,9 @@ def _change_inside(
         inside = mask.full(*image.shape[:2])[rows, columns] & allowed
     if not inside.any():
         return
-    weight = _weight(inside, max(2, round(plan.grow * side)) if plan.grow else 0, feather)
+    # What is filled in fades out; around an outline a new colour would be seen as a glow.
+    fade = feather if mask is None or plan.grow else min(feather, 1)
+    weight = _weight(inside, max(2, round(plan.grow * side)) if plan.grow else 0, fade)
     weight[~allowed] = 0
     made = plan.change(part, weight > 0)
     mixed = np.rint(part + weight[..., None] * (made.astype(np.float32) - part))
