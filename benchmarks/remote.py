@@ -1,9 +1,10 @@
-"""What adapters and the remote model cost, and how large the images are that they send."""
+"""Cost of adapters, the remote model and the grammar, and sizes of the images that go out."""
 
 from __future__ import annotations
 
 import http.client
 import json
+import random
 import threading
 import time
 from typing import Any
@@ -15,6 +16,8 @@ from tests.runtime.remote.server import Handler, Server, says
 from unifiedmllm_ros.model.adapters.base import Size
 from unifiedmllm_ros.model.adapters.registry import ADAPTERS
 from unifiedmllm_ros.model.protocol import Conversation, Turn
+from unifiedmllm_ros.runtime.local.automaton import ByteState
+from unifiedmllm_ros.runtime.local.constraint import Constraint
 from unifiedmllm_ros.runtime.remote.description import RemoteDescription
 from unifiedmllm_ros.runtime.remote.model import RemoteModel
 
@@ -22,6 +25,7 @@ CALLS = 100
 CAMERAS, QUESTIONS, WORK_SECONDS = 16, 12, 0.05
 SIDES, QUALITIES = (320, 448, 640), (75, 85, 95)
 IMAGE = Size(640, 480)
+VOCABULARY = 151_936
 MUGS = ', '.join(f'{{"bbox_2d": [{n}, {n}, {n + 90}, {n + 90}], "label": "mug"}}' for n in range(9))
 TRANSCRIPTS = {
     'qwen2.5-vl': f'```json\n[{MUGS}]\n```',
@@ -38,8 +42,10 @@ def run() -> dict[str, Any]:
     return {
         'what': 'prompt and parsing of nine boxes by adapter; one streamed answer of 40 pieces, '
         f'bare and through RemoteModel; {CAMERAS} cameras on one server of 4 places and '
-        f'{WORK_SECONDS * 1000:.0f} ms; JPEG of the sample frames (640x480)',
+        f'{WORK_SECONDS * 1000:.0f} ms; masks of the grammar over {VOCABULARY} tokens for an '
+        'answer with two boxes, first and later; JPEG of the sample frames (640x480)',
         'adapter_ms': {name: _adapter(name) for name in ADAPTERS},
+        'constraint_ms': _constraint(),
         'call_ms': _calls(),
         'cameras_ms': _cameras(),
         'jpeg_kib': _jpegs(),
@@ -56,6 +62,40 @@ def _adapter(name: str) -> dict[str, float]:
         adapter.parse(text, IMAGE, question='find the mugs')
         times.append((time.perf_counter() - start) * 1000)
     return percentiles(times)
+
+
+def _constraint() -> dict[str, Any]:
+    """Masks for each byte of an answer, over a vocabulary as large as Qwen's, made by chance."""
+    start = time.perf_counter()
+    constraint = Constraint(_vocabulary(), [0])
+    made = (time.perf_counter() - start) * 1000
+    first, later = _masks(constraint), _masks(constraint)
+    return {'prepare': round(made, 1), 'first': percentiles(first), 'later': percentiles(later)}
+
+
+def _vocabulary() -> list[bytes]:
+    """All bytes, then words, of which one in forty holds a character of our markers."""
+    chance = random.Random(0)
+    letters, marks = b'abcdefghijklmnopqrstuvwxyz ', b'<>&/'
+    spelled = [b'', *(bytes([byte]) for byte in range(256))]
+    while len(spelled) < VOCABULARY:
+        word = bytes(chance.choices(letters, k=chance.randint(2, 8)))
+        if chance.random() < 1 / 40:
+            word += bytes([chance.choice(marks)])
+        spelled.append(word)
+    return spelled
+
+
+def _masks(constraint: Constraint) -> list[float]:
+    state, times = ByteState(), []
+    answer = f'A mug. <seg>{TRANSCRIPTS["native"][:88]}</seg>'.encode()
+    for byte in answer:
+        start = time.perf_counter()
+        constraint.allowed(state)
+        times.append((time.perf_counter() - start) * 1000)
+        # Byte b has the id b + 1.
+        state = constraint.advance(state, byte + 1)
+    return times
 
 
 def _model(server: Server, **changes: Any) -> RemoteModel:
@@ -115,7 +155,9 @@ def _cameras() -> dict[str, Any]:
             thread.start()
         for thread in threads:
             thread.join()
-    return {**percentiles(times), 'answers': len(times)}
+    figures = percentiles(times)
+    ratio = round(figures['p99'] / figures['p50'], 2)
+    return {**figures, 'p99_over_p50': ratio, 'answers': len(times)}
 
 
 def _jpegs() -> dict[str, dict[str, float]]:

@@ -9,6 +9,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 
 from unifiedmllm_ros.cli import main
@@ -18,13 +19,14 @@ from unifiedmllm_ros.errors import (
     ModelFileError,
     OutOfMemoryError,
 )
+from unifiedmllm_ros.locations import share
 from unifiedmllm_ros.model.protocol import Conversation
 from unifiedmllm_ros.perception import Perceiver
 from unifiedmllm_ros.runtime.catalogue import GIB
 from unifiedmllm_ros.runtime.loading import available, load_model
 from unifiedmllm_ros.runtime.local import weights as weights_module
 from unifiedmllm_ros.runtime.local.checkpoint import find
-from unifiedmllm_ros.runtime.local.description import LocalDescription
+from unifiedmllm_ros.runtime.local.description import LocalDescription, read_local
 from unifiedmllm_ros.runtime.local.model import LocalModel
 from unifiedmllm_ros.runtime.local.weights import smaller
 
@@ -50,6 +52,17 @@ def load(folder, **fields):
 
 def change(path, **fields):
     path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+
+@pytest.mark.parametrize('name', ['local-example.yaml', 'pair-example.yaml'])
+def test_the_examples_are_valid_and_show_the_defaults(name):
+    path = share(f'config/models/{name}')
+    described = read_local(path)
+    own = {'kind', 'weights', 'slow', 'fast', 'refresh'}
+    shown = yaml.safe_load(path.read_text())
+    fields = type(described).model_fields
+    assert all(fields[field].default == shown[field] for field in shown.keys() - own)
+    assert name in dict(available())
 
 
 def test_a_folder_is_a_model(checkpoint):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Sequence
 
@@ -13,6 +14,7 @@ from unifiedmllm_ros.runtime.local.automaton import NUMBER, ByteAutomaton, ByteS
 
 Mask = npt.NDArray[np.bool_]
 _KEPT = 256
+_CONTROL = re.compile(rb'[\x00-\x08\x0b-\x1f\x7f]')
 
 
 class Constraint:
@@ -69,7 +71,9 @@ class Constraint:
         if any(mark in text for mark in b'<>&'):
             self._marked.append(token)
         else:
-            self._plain[token] = self.automaton.run(ByteState(), text) is not None
+            self._plain[token] = (
+                _is_plain(text) or self.automaton.run(ByteState(), text) is not None
+            )
 
     def _open(self, state: ByteState) -> Mask:
         mask = np.zeros(len(self.spelled), np.bool_)
@@ -111,3 +115,12 @@ class Constraint:
             if self.automaton.advance(state, byte) is not None
             for token in tokens
         ]
+
+
+def _is_plain(text: bytes) -> bool:
+    """Whether text without marks is whole characters: true of most tokens, and quick to tell."""
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return _CONTROL.search(text) is None
