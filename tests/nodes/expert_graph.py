@@ -160,18 +160,26 @@ class ExpertGraph:
         self.executor = SingleThreadedExecutor()
         self.executor.add_node(self.node)
         self.executor.add_node(self.client)
-        self.thread = threading.Thread(target=self.executor.spin, daemon=True)
+        self._stopping = threading.Event()
+        self.thread = threading.Thread(target=self._spin, daemon=True)
         self.thread.start()
 
     def close(self) -> None:
         self.script.gate.set()
         self.script.end.set()
-        self.executor.shutdown()
+        # Shut down under its own feet an executor may fail at a reply that just comes in.
+        self._stopping.set()
+        self.executor.wake()
         self.thread.join(SECONDS)
         self.node.destroy_node()
         if not self.left:
             self.executing.destroy()
         self.client.destroy_node()
+        self.executor.shutdown()
+
+    def _spin(self) -> None:
+        while not self._stopping.is_set():
+            self.executor.spin_once()
 
     def leave(self) -> None:
         """Go away as an action client, in the middle of whatever was asked."""
