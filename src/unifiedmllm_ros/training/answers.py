@@ -158,7 +158,7 @@ class AnswerCollator:
 
     def _spelled(self, said: Sequence[int]) -> NDArray[np.float32]:
         numbers = [i - self.first_number for i in said if 0 <= i - self.first_number <= 1000]
-        return np.array(numbers, np.float32).reshape(-1, 4) / 1000
+        return (np.array(numbers, np.float32) / np.float32(1000)).reshape(-1, 4)
 
     def _pack(self, dialogues: Sequence[Dialogue]) -> _Row:
         start = len(self.prefix)
