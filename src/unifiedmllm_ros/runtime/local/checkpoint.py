@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from unifiedmllm_ros.errors import ConfigError, MissingExtraError, ModelFileError
+from unifiedmllm_ros.runtime.local.download import PATTERNS
 
 FAMILY_OF_TYPE = {
     'qwen2_5_vl': 'qwen2.5-vl',
@@ -96,7 +97,9 @@ def in_cache(repository: str) -> Path | None:
     except ModuleNotFoundError as error:
         raise MissingExtraError.naming('huggingface_hub', 'vlm') from error
     try:
-        return Path(snapshot_download(repository, local_files_only=True))
+        # What was not wanted is not missing.
+        patterns = list(PATTERNS)
+        return Path(snapshot_download(repository, allow_patterns=patterns, local_files_only=True))
     except (LocalEntryNotFoundError, HFValidationError):
         return None
 
