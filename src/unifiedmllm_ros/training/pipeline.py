@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from unifiedmllm_ros.model.efficientnet import EfficientNetLite0
+from unifiedmllm_ros.model.folding import fold_batch_norms
 from unifiedmllm_ros.model.mask_network import MaskNetwork
 from unifiedmllm_ros.model.modeling import UnifiedMLLMForConditionalGeneration
 from unifiedmllm_ros.model.processing import UnifiedMLLMProcessor
@@ -217,8 +218,10 @@ def export(shop: Workshop, out: Path) -> None:
     """Phase `export`: safetensors in half precision, tokenizer, configuration and graphs."""
     model = shop.model('read', 'regions')
     folder = out / NANO
-    export_model(model, NANO, folder / 'onnx')
+    # The head's norms stay: they must go on learning where a training starts from this model.
+    fold_batch_norms(model.image_tower.encoder.backbone)
     model.half().save_pretrained(folder)
+    export_model(model.float(), NANO, folder / 'onnx')
     shop.processor().save_pretrained(folder)
     mask = MaskNetwork()
     mask.load_state_dict(torch.load(shop.folder / 'mask.pt', weights_only=True)['model'])
