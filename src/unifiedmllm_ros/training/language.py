@@ -134,7 +134,10 @@ def look_loss(logits: Tensor, mask: Tensor, rows: Tensor, target: Tensor, at: Te
 
     logits (B, heads, T, T), mask (B, 1, T, T), rows (M,) of the flattened (B * T) sequence,
     target (M, 1 + K): shares of <bos>, the first column, and of the K columns from at (M,) on.
+    Zero where there is no row.
     """
+    if not len(rows):
+        return logits.sum() * 0.0
     looking = logits.transpose(1, 2).flatten(0, 1)[rows].float()
     allowed = mask[:, 0].flatten(0, 1)[rows].unsqueeze(1)
     paid = looking.masked_fill(~allowed, float('-inf')).log_softmax(-1)
@@ -165,6 +168,8 @@ def target_losses(probed: Tensor, batch: Batch, regions: Regions) -> tuple[Tenso
     sound = torch.ones(len(logits), dtype=torch.bool)
     sound[owner[~found]] = False
     logits, truth = logits[sound], truth[sound]
+    if not len(logits):
+        return probed.sum() * 0.0, torch.tensor(float('nan'))
     right = ((logits > 0) == (truth > 0)).all(-1).float().mean()
     return functional.binary_cross_entropy_with_logits(logits, truth), right
 
