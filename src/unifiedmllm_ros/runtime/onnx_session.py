@@ -89,8 +89,10 @@ def _session_options(runtime: Any, threads: int) -> Any:
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    # Spinning threads would take the cores from the camera and the publishers between steps.
-    options.add_session_config_entry('session.intra_op.allow_spinning', '0')
+    # Threads that sleep between operators are woken too late, threads that spin between runs take
+    # the cores from the camera and the publishers: they spin while the graph runs, and no longer.
+    options.add_session_config_entry('session.intra_op.allow_spinning', '1')
+    options.add_session_config_entry('session.force_spinning_stop', '1')
     # Lengths differ from step to step: plans of memory by shape would only pile up.
     options.enable_mem_pattern = False
     options.log_severity_level = 3
