@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip('rclpy', reason='needs ROS 2: source scripts/env')
 
 from diagnostic_msgs.msg import KeyValue
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rclpy.serialization import deserialize_message, serialize_message
 from std_msgs.msg import Header
@@ -76,6 +76,7 @@ def test_a_call_survives_the_message(call: TaskCall) -> None:
 
 @settings(max_examples=100)
 @given(values=st.dictionaries(st.from_regex(r'[a-z_]{1,12}', fullmatch=True), scalars, max_size=5))
+@example(values={'quoted': '#\\', 'date': '2024-13-45', 'list': '[1, 2]'})
 def test_parameters_survive_the_message(values: dict) -> None:
     assert parameter_values(parameter_messages(values)) == values
 

@@ -113,7 +113,7 @@ def hub(tmp_path):
 def command(hub, tmp_path, *words):
     """In a process of its own: huggingface_hub reads its settings when it is imported."""
     environment = {
-        **os.environ,
+        **{key: value for key, value in os.environ.items() if not key.startswith('HF_')},
         'HF_ENDPOINT': hub.url,
         'HF_HOME': str(tmp_path / 'cache'),
         'HF_HUB_CACHE': str(tmp_path / 'cache' / 'hub'),

@@ -53,9 +53,7 @@ def test_what_has_changed_since_is_stale(cache: EngineCache, field: str) -> None
 def test_an_engine_of_another_gpu_is_foreign(cache: EngineCache) -> None:
     other = dataclasses.replace(KEY, capability='12.0')
     os.replace(cache.store(other, PLAN), cache.folder / KEY.file)
-    with pytest.raises(
-        EngineFileError, match=r"foreign, .*'12\.0' where '8\.9'"
-    ):
+    with pytest.raises(EngineFileError, match=r"foreign, .*'12\.0' where '8\.9'"):
         cache.load(KEY)
 
 
@@ -70,9 +68,7 @@ def test_truncated_and_damaged_files_are_named(cache: EngineCache) -> None:
         cache.load(KEY)
 
 
-@pytest.mark.parametrize(
-    'content', [b'', b'\x00' * 99, b'{}\n', b'[1]\nx', b'7']
-)
+@pytest.mark.parametrize('content', [b'', b'\x00' * 99, b'{}\n', b'[1]\nx', b'7'])
 def test_a_file_that_is_no_engine_is_named(cache: EngineCache, content: bytes) -> None:
     (cache.folder / KEY.file).write_bytes(content)
     with pytest.raises(EngineFileError, match=KEY.file):

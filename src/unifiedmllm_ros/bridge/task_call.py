@@ -98,7 +98,8 @@ def _written(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str) and _scalar_like(value):
-        return repr(value)
+        quoted = yaml.safe_dump(value, default_style='"', allow_unicode=True, width=math.inf)
+        return str(quoted).removesuffix('\n')
     return str(value)
 
 
@@ -106,7 +107,7 @@ def _scalar_like(text: str) -> bool:
     """Whether YAML would read a word as something else."""
     try:
         return yaml.safe_load(text) != text
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):
         return False
 
 
