@@ -65,7 +65,12 @@ class Client:
         from unifiedmllm_ros.action import ExecuteTask
 
         heard = None if hear is None else (lambda message: hear(message.feedback))
-        return self.wait(self.actions.send_goal_async(ExecuteTask.Goal(**goal), heard))
+        # On the executor's thread: rclpy notes a request only after it has been sent, and takes a
+        # quick answer that another thread receives for somebody else's.
+        sent = self.node.executor.create_task(
+            self.actions.send_goal_async, ExecuteTask.Goal(**goal), heard
+        )
+        return self.wait(self.wait(sent))
 
     def execute(self, **goal: Any) -> Any:
         """Carry out a task; return its result."""
