@@ -19,6 +19,8 @@ from unifiedmllm_ros.nodes.deferred import DeferredActionServer
 from unifiedmllm_ros.nodes.job import Job, Order, Outcome, Phase, Standing
 
 ACTION = 'execute_task'
+# Each message costs the expert's work about a millisecond, and nobody watches steps of ten.
+_PERIOD = 0.1
 _FEEDBACK_TOPIC = f'{ACTION}/_action/feedback'
 _MOST_BEFORE = 2**16 - 1
 
@@ -110,7 +112,9 @@ class ExecuteServer:
 
 
 class _Feedback:
-    """Tells the client how its job stands; previews no more often than they may come."""
+    """Tells the client how its job stands: at once when its phase, what is being done or its place
+    changes, progress alone no more often than every `_PERIOD` seconds, previews than they may come.
+    """
 
     def __init__(
         self,
@@ -123,11 +127,18 @@ class _Feedback:
         self._goal = goal
         self._settings = settings
         self._muted = muted
-        self._last_preview = -1e9
+        self._matter: tuple[Any, ...] = ()
+        self._told = self._shown = -1e9
 
     def __call__(self, standing: Standing) -> None:
         if self._muted():
             return
+        settings, now = self._settings(), time.monotonic()
+        shows = standing.preview is not None and 0 < settings.preview_period <= now - self._shown
+        matter = (standing.phase, standing.detail, standing.position, standing.progress >= 1.0)
+        if matter == self._matter and not shows and now - self._told < _PERIOD:
+            return
+        self._matter, self._told = matter, now
         if standing.phase > Phase.QUEUED:
             self._server.begin(self._goal)
         message = ExecuteTask.Feedback(
@@ -136,10 +147,8 @@ class _Feedback:
             progress=standing.progress,
             queue_position=min(standing.position, _MOST_BEFORE),
         )
-        settings, now = self._settings(), time.monotonic()
-        wanted = settings.preview_period and now - self._last_preview >= settings.preview_period
-        if standing.preview is not None and wanted:
-            self._last_preview = now
+        if standing.preview is not None and shows:
+            self._shown = now
             images = self._goal.request.images
             header = images[0].header if images else Header()
             message.preview = rgb_to_jpeg(standing.preview, header, settings.preview_quality)
