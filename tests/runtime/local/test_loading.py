@@ -263,3 +263,24 @@ def test_a_users_own_description_is_known_by_name(checkpoint, tmp_path, monkeypa
     assert ('mine.yaml', 'on this machine') in available()
     assert main(['models', 'check', 'mine.yaml']) == 0
     assert 'owlv2' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('name', ['torchao-int8', 'bitsandbytes-8bit'])
+def test_quantised_while_loading_it_answers(checkpoint, name):
+    library = name.partition('-')[0]
+    pytest.importorskip(library, reason=f'{library} is not installed: it is in no extra but dev')
+    folder = checkpoint('qwen3-vl')
+    model = load(folder, quantisation=name, device='cpu')
+    assert model.info.precision == name
+    model.max_tokens = 6
+    image = np.zeros((56, 56, 3), np.uint8)
+    assert list(model.stream(model.encode(image), Conversation('find the mug')))
+    description = LocalDescription(kind='local', weights=str(folder), quantisation=name)
+    module = weights_module.load_network(find(str(folder), folder), description, 'qwen3-vl').module
+    parts = [*module.modules(), *(p.data for p in module.parameters())]
+    assert any(type(part).__module__.startswith(library) for part in parts)
+
+
+def test_what_has_no_kernels_on_a_cpu_is_refused(checkpoint):
+    with pytest.raises(ConfigError, match='torchao-int8'):
+        load(checkpoint('qwen3-vl'), quantisation='torchao-int4', device='cpu')

@@ -76,6 +76,7 @@ def load_network(
     if description.attention != 'auto':
         options['attn_implementation'] = description.attention
     if description.quantisation:
+        _check_place(description.quantisation, device)
         options['quantization_config'] = _quantisation(description.quantisation, checkpoint, dtype)
     _check_library(checkpoint.quantised)
     _check_room(checkpoint, description, dtype, device)
@@ -207,6 +208,13 @@ def _dtype(wanted: str, checkpoint: Checkpoint, device: str) -> str:
     if stored == 'bfloat16' and not torch.cuda.is_bf16_supported(including_emulation=False):
         return 'float16'
     return stored
+
+
+def _check_place(quantisation: str, device: str) -> None:
+    if quantisation == 'torchao-int4' and device == 'cpu':
+        raise ConfigError(
+            'torchao-int4 has no kernels for a CPU: choose torchao-int8, bitsandbytes-4bit, or a GPU'
+        )
 
 
 def _quantisation(name: str, checkpoint: Checkpoint, dtype: str) -> Any:
