@@ -212,9 +212,7 @@ def _dtype(wanted: str, checkpoint: Checkpoint, device: str) -> str:
 
 def _check_place(quantisation: str, device: str) -> None:
     if quantisation == 'torchao-int4' and device == 'cpu':
-        raise ConfigError(
-            'torchao-int4 has no kernels for a CPU: choose torchao-int8, or a GPU'
-        )
+        raise ConfigError('torchao-int4 has no kernels for a CPU: choose torchao-int8, or a GPU')
 
 
 def _quantisation(name: str, checkpoint: Checkpoint, dtype: str) -> Any:
