@@ -49,8 +49,10 @@ from unifiedmllm_ros.training.tabletop_nano import (
 
 NANO = 'tabletop-nano'
 MASK = 'mask-nano'
-HARD_KINDS = ('relation', 'order', 'several', 'use', 'count', 'yesno', 'superlative')
-MIXTURE = (0.5, 0.15, 0.35)  # shares of hard kinds, of all kinds that look, of all kinds
+HARD_KINDS = ('relation', 'order', 'several', 'use', 'count', 'yesno', 'superlative', 'track')
+LATE_KINDS = ('layout', 'caption', 'add', 'edit', 'videdit', 'imgvid', 'audgen', 'refusal')
+MIXTURE = ((HARD_KINDS, 0.35), (LOOKING, 0.1), (LATE_KINDS, 0.3), (None, 0.25))
+DIALOGUE_SHARE = 0.5  # of the scenes have a true dialogue
 TEXT_TOKENS = 3000
 CORPUS_LINES = 60_000
 COPY_SCENES = 1000  # enough to fit the map from regions to their edges
@@ -106,9 +108,11 @@ class Workshop:
 
 
 def dialogues(scene: SceneRecord, rng: Random, count: int, lexicon: Lexicon) -> list[Dialogue]:
-    """Pairs of a scene: one true dialogue, then questions of which one in six continues."""
-    talk = dialogue(scene, rng, 'train', 3, lexicon)
-    made = [Dialogue(tuple((q.text, q.answer_text) for q in talk))]
+    """Pairs of a scene: often a true dialogue, and questions of which one in six continues."""
+    made = []
+    if rng.random() < DIALOGUE_SHARE:
+        talk = dialogue(scene, rng, 'train', 3, lexicon)
+        made.append(Dialogue(tuple((q.text, q.answer_text) for q in talk)))
     turns = [(q.text, q.answer_text) for q in _asked(scene, rng, count, lexicon)]
     while turns:
         length = rng.choice((1, 1, 1, 1, 1, 1, 1, 2, 3))
@@ -129,8 +133,9 @@ def spoken(rng: Random, count: int, lexicon: Lexicon) -> Iterator[str]:
 
 
 def _asked(scene: SceneRecord, rng: Random, count: int, lexicon: Lexicon) -> list[Question]:
-    # Half of the time only what is learnt last: what needs more than one thing to be looked at.
-    kinds = rng.choices((HARD_KINDS, LOOKING, None), MIXTURE)[0]
+    # Often only what is learnt last: what needs more than one thing to be looked at, or composed.
+    groups, shares = zip(*MIXTURE, strict=True)
+    kinds = rng.choices(groups, shares)[0]
     return questions(scene, rng, 'train', kinds, count, lexicon)
 
 
