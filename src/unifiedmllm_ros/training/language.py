@@ -374,7 +374,9 @@ def make_optimizers(
 
     Muon's steps are scaled to those of AdamW (Liu et al., 2025), so one learning rate serves both.
     """
-    matrices, tables, plain = [], [], []
+    matrices: list[nn.Parameter] = []
+    tables: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
     for module in modules:
         embeddings = {id(m.weight) for m in module.modules() if isinstance(m, nn.Embedding)}
         for parameter in module.parameters():

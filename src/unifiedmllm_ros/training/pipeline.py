@@ -27,7 +27,7 @@ from unifiedmllm_ros.model.tokenizer import build_tokenizer
 from unifiedmllm_ros.runtime.export import export_mask_network, export_model
 from unifiedmllm_ros.tabletop.dialogues import dialogue
 from unifiedmllm_ros.tabletop.lexicon import Lexicon, default_lexicon
-from unifiedmllm_ros.tabletop.questions import LOOKING, Question, corpus, questions
+from unifiedmllm_ros.tabletop.questions import KINDS, LOOKING, Question, corpus, questions
 from unifiedmllm_ros.tabletop.record import SceneRecord, read_scenes
 from unifiedmllm_ros.tabletop.symbolic import sample_scene
 from unifiedmllm_ros.training.answers import AnswerCollator, Batch, Dialogue
@@ -51,7 +51,12 @@ NANO = 'tabletop-nano'
 MASK = 'mask-nano'
 HARD_KINDS = ('relation', 'order', 'several', 'use', 'count', 'yesno', 'superlative', 'track')
 LATE_KINDS = ('layout', 'caption', 'add', 'edit', 'videdit', 'imgvid', 'audgen', 'refusal')
-MIXTURE = ((HARD_KINDS, 0.35), (LOOKING, 0.1), (LATE_KINDS, 0.3), (None, 0.25))
+MIXTURE: tuple[tuple[tuple[str, ...], float], ...] = (
+    (HARD_KINDS, 0.35),
+    (LOOKING, 0.1),
+    (LATE_KINDS, 0.3),
+    (KINDS, 0.25),
+)
 DIALOGUE_SHARE = 0.5  # of the scenes have a true dialogue
 TEXT_TOKENS = 3000
 CORPUS_LINES = 60_000
@@ -135,7 +140,7 @@ def spoken(rng: Random, count: int, lexicon: Lexicon) -> Iterator[str]:
 def _asked(scene: SceneRecord, rng: Random, count: int, lexicon: Lexicon) -> list[Question]:
     # Often only what is learnt last: what needs more than one thing to be looked at, or composed.
     groups, shares = zip(*MIXTURE, strict=True)
-    kinds = rng.choices(groups, shares)[0]
+    kinds = rng.choices(groups, weights=shares)[0]
     return questions(scene, rng, 'train', kinds, count, lexicon)
 
 
