@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 from unifiedmllm_ros.errors import BackendError, GpuMemoryError, ModelFileError
+from unifiedmllm_ros.runtime.engine import EngineInfo
 from unifiedmllm_ros.runtime.gpu import Gpu, gpus
-from unifiedmllm_ros.runtime.manifest import MANIFEST_FILE
+from unifiedmllm_ros.runtime.manifest import MANIFEST_FILE, Manifest
 
 Backend = Literal['auto', 'onnxruntime', 'onnxruntime-cuda', 'tensorrt', 'torch']
 Precision = Literal['auto', 'fp32', 'fp16', 'bf16', 'int8', 'int4']
@@ -104,17 +105,47 @@ def open_engine(
         raise BackendError(f'precision {precision!r}: choose from {", ".join(PRECISIONS)}')
     if backend != 'auto':
         return _open(folder, backend, precision, threads, say)
-    # Most models are only exported for the CPU: the others are not asked for what they lack.
-    choices = [
-        choice
-        for choice in choose(machine or Machine.here())
-        if choice.backend == 'onnxruntime' or _graphs(folder, choice.backend, precision)
-    ]
     return _first_that_fits(
-        [choice.backend for choice in choices],
+        _candidates(folder, precision, machine),
         lambda name: _open(folder, name, precision, threads, say),
         say,
     )
+
+
+def next_engine(
+    folder: Path,
+    precision: str,
+    threads: int | None,
+    failed: EngineInfo,
+    error: GpuMemoryError,
+    say: Say = _log,
+    machine: Machine | None = None,
+) -> Any:
+    """Open what comes after an engine of `auto` that ran out of GPU memory; None after the last.
+
+    failed: that engine. error: what it said. See open_engine for the rest.
+    """
+    current = 'tensorrt' if failed.backend.startswith('tensorrt') else failed.backend.split()[0]
+    names = _candidates(folder, precision, machine)
+    rest = names[names.index(current) + 1 :] if current in names else []
+    if not rest:
+        return None
+    say(f'{current}: {error}; going on with {rest[0]} instead')
+    engine = _first_that_fits(rest, lambda name: _open(folder, name, precision, threads, say), say)
+    _note(engine, f'instead of {current}, which ran out of GPU memory')
+    return engine
+
+
+def _candidates(folder: Path, precision: str, machine: Machine | None) -> list[str]:
+    """Name the backends that can run a model, fastest first.
+
+    Most models are only exported for the CPU: the others are not asked for what they lack.
+    """
+    return [
+        choice.backend
+        for choice in choose(machine or Machine.here())
+        if choice.backend == 'onnxruntime' or _graphs(folder, choice.backend, precision)
+    ]
 
 
 def _first_that_fits(names: list[str], attempt: Callable[[str], Any], say: Say) -> Any:
@@ -171,7 +202,9 @@ def _graphs(folder: Path, backend: str, precision: str) -> Path | None:
             if backend == 'tensorrt' and target == 'onnx' and name in ('int8', 'int4'):
                 continue
             place = graphs_folder(folder, target, name)
-            if (place / MANIFEST_FILE).is_file():
+            if (place / MANIFEST_FILE).is_file() and not (
+                backend == 'tensorrt' and Manifest.load(place).vision_in_int8
+            ):
                 return place
     # Let a model without any graphs be named by the file that is missing.
     default = folder / GRAPHS_FOLDER
@@ -192,7 +225,6 @@ def check_engine(graphs: Path) -> Any:
 
     Raises BackendError for graphs that only a GPU runs where there is none.
     """
-    from unifiedmllm_ros.runtime.manifest import Manifest
     from unifiedmllm_ros.runtime.onnx_engine import OnnxEngine, needs_tensorrt
 
     manifest = Manifest.load(graphs)

@@ -23,6 +23,11 @@ class Context:
         return tuple(self._ids)
 
     @property
+    def engine(self) -> Engine:
+        """What holds the sequence."""
+        return self._engine
+
+    @property
     def length(self) -> int:
         """Number of positions."""
         return len(self._ids)

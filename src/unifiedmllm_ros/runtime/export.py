@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -28,6 +28,8 @@ from unifiedmllm_ros.model.configuration import RegionVisionConfig
 from unifiedmllm_ros.model.mask_network import CROP
 from unifiedmllm_ros.model.modeling import UnifiedMLLMForConditionalGeneration
 from unifiedmllm_ros.runtime import onnx_files
+from unifiedmllm_ros.runtime.calibration import Example
+from unifiedmllm_ros.runtime.engine import Array
 from unifiedmllm_ros.runtime.graphs import (
     AudioGraph,
     DecoderGraph,
@@ -38,8 +40,9 @@ from unifiedmllm_ros.runtime.graphs import (
 )
 from unifiedmllm_ros.runtime.manifest import DEFAULT_LENGTH, FORMAT, MANIFEST_FILE, file_sha256
 from unifiedmllm_ros.runtime.onnx_files import EXTERNAL_ABOVE
-from unifiedmllm_ros.runtime.quantisation import quantise
+from unifiedmllm_ros.runtime.quantisation import Bits, Levels, quantise, uniform
 from unifiedmllm_ros.runtime.simplification import simplify
+from unifiedmllm_ros.runtime.vision_quantisation import quantise_convolutions
 
 Precision = Literal['fp32', 'fp16', 'bf16', 'int8', 'int4']
 Target = Literal['onnx', 'tensorrt']
@@ -48,6 +51,7 @@ TARGETS: Final[tuple[Target, ...]] = get_args(Target)
 OPSET: Final = 20
 CACHE_OPSET: Final = 24  # the first with TensorScatter
 _DTYPES = {'fp32': torch.float32, 'fp16': torch.float16, 'bf16': torch.bfloat16}
+_BITS: Final[dict[str, Bits]] = {'int8': 8, 'int4': 4}
 _PACKAGES = ('torch', 'transformers', 'onnx', 'onnxscript', 'onnxruntime', 'peft')
 
 
@@ -59,7 +63,9 @@ class ExportOptions:
     of the weights alone. target: whose form of integer weights. half_weights: round the weights to
     float16, as models are saved, and store them so wherever nothing is lost by it. max_length:
     positions of the longest sequence, by default 1024 or as many as the language model has.
-    external_above: bytes of weights from which they lie in a file of their own.
+    external_above: bytes of weights from which they lie in a file of their own. examples: by which
+    matrices that do not bear the decoder's integer weights are found and spared; only for 'onnx'.
+    int8_vision: convolutions of a region encoder in 8 bits, their ranges set by the examples.
     """
 
     precision: Precision = 'fp32'
@@ -67,18 +73,26 @@ class ExportOptions:
     half_weights: bool = True
     max_length: int | None = None
     external_above: int = EXTERNAL_ABOVE
+    examples: tuple[Example, ...] = ()
+    int8_vision: bool = False
+
+    @property
+    def bits(self) -> Bits | None:
+        """Of the decoder's weights, None where they are no integers."""
+        return _BITS.get(self.precision)
 
     @property
     def arithmetic(self) -> Precision:
         """What the decoder computes in: TensorRT has no float32 products of integer weights."""
-        if self.precision in ('int8', 'int4'):
+        if self.bits:
             return 'fp16' if self.target == 'tensorrt' else 'fp32'
         return self.precision
 
 
 @dataclass(frozen=True)
 class Graph:
-    """A module to export. shapes: for each input its axes of any length."""
+    """A module to export. shapes: for each input its axes of any length. pictures: pixels that set
+    the ranges of its convolutions in 8 bits; none for convolutions as they are."""
 
     name: str
     module: nn.Module
@@ -88,6 +102,7 @@ class Graph:
     shapes: tuple[Any, ...] | None = None
     precision: Precision = 'fp32'
     opset: int = OPSET
+    pictures: tuple[Array, ...] = ()
 
 
 def export_model(
@@ -100,6 +115,8 @@ def export_model(
     target: Target = 'onnx',
     max_length: int | None = None,
     external_above: int = EXTERNAL_ABOVE,
+    examples: Sequence[Example] = (),
+    int8_vision: bool = False,
 ) -> dict[str, Any]:
     """Write the graphs and manifest.json to `out`; returns the manifest.
 
@@ -108,15 +125,32 @@ def export_model(
     where those are stored. See ExportOptions for the rest. Raises
     ConfigError for options that do not go together.
     """
-    options = ExportOptions(precision, target, half_weights, max_length, external_above)
+    options = ExportOptions(
+        precision,
+        target,
+        half_weights,
+        max_length,
+        external_above,
+        tuple(examples),
+        int8_vision,
+    )
     base = _base(model).eval().float()
     _check(base, options)
     if half_weights:
         base.half().float()
     out.mkdir(parents=True, exist_ok=True)
-    entries = {}
+    entries: dict[str, Any] = {}
+
+    def search(decoder: Any) -> Levels:
+        from unifiedmllm_ros.runtime.mixed_precision import search_levels
+
+        described = {**_manifest(base, name, entries, options), 'precision': 'fp32'}
+        return search_levels(decoder, out, described, options, base.config.image_token_id)
+
+    asked = any(example.exchanges for example in options.examples)
     for graph in _graphs(base, options):
-        entries[graph.name] = write_graph(graph, out, options)
+        searched = graph.name == 'decoder' and options.bits and asked
+        entries[graph.name] = write_graph(graph, out, options, search if searched else None)
         del graph
     manifest = _manifest(base, name, entries, options)
     (out / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2) + '\n')
@@ -133,6 +167,14 @@ def _check(model: UnifiedMLLMForConditionalGeneration, options: ExportOptions) -
         raise ConfigError(f'precision {options.precision!r}: choose from {", ".join(PRECISIONS)}')
     if options.target not in TARGETS:
         raise ConfigError(f'target {options.target!r}: choose from {", ".join(TARGETS)}')
+    if options.examples and options.target != 'onnx':
+        raise ConfigError(f'examples for {options.target}: only graphs for onnx are calibrated')
+    regions = isinstance(model.config.vision_config, RegionVisionConfig)
+    if options.int8_vision and not (options.examples and regions):
+        raise ConfigError(
+            'convolutions in 8 bits need a region encoder, and examples whose pictures set their '
+            'ranges (--calibration)'
+        )
     most = model.config.text_config.max_position_embeddings
     if options.max_length is not None and not 0 < options.max_length <= most:
         raise ConfigError(
@@ -165,6 +207,7 @@ def _encoder_precision(
 
 def _vision(model: UnifiedMLLMForConditionalGeneration, options: ExportOptions) -> Graph:
     precision = _encoder_precision(model, options)
+    calibrated = options.examples if options.int8_vision else ()
     return Graph(
         'vision',
         _in_precision(VisionGraph(model), precision),
@@ -173,6 +216,7 @@ def _vision(model: UnifiedMLLMForConditionalGeneration, options: ExportOptions) 
         ('features',),
         ({0: torch.export.Dim.DYNAMIC},),
         precision,
+        pictures=tuple(example.pixels for example in calibrated),
     )
 
 
@@ -238,8 +282,17 @@ def _in_precision(module: nn.Module, precision: Precision) -> nn.Module:
     return copy.deepcopy(module).to(_DTYPES[precision])
 
 
-def write_graph(graph: Graph, out: Path, options: ExportOptions) -> dict[str, Any]:
-    """Write one graph to `out`; returns its entry of the manifest."""
+def write_graph(
+    graph: Graph,
+    out: Path,
+    options: ExportOptions,
+    choose: Callable[[Any], Levels] | None = None,
+) -> dict[str, Any]:
+    """Write one graph to `out`; returns its entry of the manifest.
+
+    choose: gives the bits of a decoder's matrices where its weights are integers; by default all
+    have the same, and the output layer 8.
+    """
     language_model = getattr(graph.module, 'language_model', None)
     if language_model is None:
         model = _exported(graph)
@@ -247,14 +300,36 @@ def write_graph(graph: Graph, out: Path, options: ExportOptions) -> dict[str, An
         with exportable(language_model):
             model = _exported(graph)
         simplify(model, graph.precision, head_width(language_model.config))
-    if graph.name == 'decoder' and options.precision in ('int8', 'int4'):
-        model = quantise(model, 8 if options.precision == 'int8' else 4, options.target)
+    precision, chosen = graph.precision, {}
+    if graph.pictures:
+        precision, model = 'int8', quantise_convolutions(model, graph.pictures)
+    if language_model is not None and options.bits:
+        levels = choose(model) if choose else uniform(model, options.bits)
+        precision, chosen = options.precision, _named(model, language_model, levels)
+        model = quantise(model, levels, options.target)
     if options.half_weights and graph.precision == 'fp32':
         onnx_files.store_half(model)
-    file = out / f'{graph.name}.onnx'
-    paths = onnx_files.save(model, file, options.external_above)
-    precision = options.precision if graph.name == 'decoder' else graph.precision
-    return {'precision': precision, **graph_entry(model, paths)}
+    paths = onnx_files.save(model, out / f'{graph.name}.onnx', options.external_above)
+    return {'precision': precision, 'bits': chosen, **graph_entry(model, paths)}
+
+
+def _named(model: Any, language_model: nn.Module, levels: Levels) -> dict[str, int]:
+    """Return levels by the names that the matrices have in the model, as far as it has any."""
+    from onnx import numpy_helper
+
+    linears = [
+        (name, module.weight)
+        for name, module in language_model.named_modules()
+        if isinstance(module, nn.Linear)
+    ]
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    found: dict[str, int] = {}
+    for node in model.graph.node:
+        if node.name in levels:
+            values = torch.from_numpy(numpy_helper.to_array(weights[node.input[1]]).T.copy())
+            name = next((n for n, w in linears if torch.equal(w.to(values.dtype), values)), None)
+            found[name or node.name] = levels[node.name]
+    return found
 
 
 @torch.no_grad()

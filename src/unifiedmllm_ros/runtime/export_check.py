@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +16,9 @@ from unifiedmllm_ros.runtime.manifest import MANIFEST_FILE, Manifest
 
 REQUIRED: Final = {'fp32': 1.0, 'fp16': 0.99, 'bf16': 0.99, 'int8': 0.98, 'int4': 0.98}
 """Share of greedy answers that must equal torch's, by precision."""
+NEAR: Final = 0.002
+"""Of coordinates: about a pixel of a picture 640 wide."""
+_COORDINATE: Final = re.compile(r'\b[01]\.\d{3}\b')
 _PROMPT = 12
 _CONTINUED = 4
 
@@ -34,7 +38,8 @@ class Report:
     differences: largest absolute difference of each output on random inputs. scale: the largest
     absolute value of torch's outputs, to judge them by. answers: how many samples were answered,
     0 where there were none. equal: share of answers that are equal, character by character.
-    required: the share that the precision must reach.
+    required: the share that the precision must reach. near: share of answers that are equal but
+    for coordinates that differ by NEAR at most; for information, nothing is judged by it.
     """
 
     backend: str
@@ -44,6 +49,7 @@ class Report:
     answers: int = 0
     equal: float | None = None
     required: float | None = None
+    near: float | None = None
 
     @property
     def passed(self) -> bool:
@@ -79,7 +85,7 @@ def compare_numbers(ours: Engine, reference: Engine, manifest: Manifest, seed: i
     both('logits', lambda engine: _logits(engine, ids, features))
     return Report(
         backend=ours.info.backend,
-        precision=manifest.precision,
+        precision=manifest.arithmetic,
         differences={name: _largest(mine - theirs) for name, (mine, theirs) in pairs.items()},
         scale={name: _largest(theirs) for name, (_, theirs) in pairs.items()},
     )
@@ -114,7 +120,9 @@ def answers(engine: Engine, folder: Path, samples: Iterable[Sample]) -> list[str
 
 def with_answers(report: Report, ours: Sequence[str], reference: Sequence[str]) -> Report:
     """Add the comparison of answers to a report."""
-    equal = [mine == theirs for mine, theirs in zip(ours, reference, strict=True)]
+    pairs = list(zip(ours, reference, strict=True))
+    equal = [mine == theirs for mine, theirs in pairs]
+    close = [near(mine, theirs) for mine, theirs in pairs]
     return Report(
         backend=report.backend,
         precision=report.precision,
@@ -122,8 +130,22 @@ def with_answers(report: Report, ours: Sequence[str], reference: Sequence[str]) 
         scale=report.scale,
         answers=len(equal),
         equal=sum(equal) / len(equal) if equal else None,
-        required=REQUIRED.get(report.precision),
+        required=required(report.precision),
+        near=sum(close) / len(close) if close else None,
     )
+
+
+def required(precision: str) -> float:
+    """Return the share of equal answers for a precision as a report names it."""
+    return min(share for name, share in REQUIRED.items() if name in precision)
+
+
+def near(mine: str, theirs: str) -> bool:
+    """Return whether two answers are equal but for coordinates that differ by NEAR at most."""
+    if _COORDINATE.sub('#', mine) != _COORDINATE.sub('#', theirs):
+        return False
+    values = [np.array(_COORDINATE.findall(text), np.float64) for text in (mine, theirs)]
+    return bool((np.abs(values[0] - values[1]) <= NEAR + 1e-9).all())
 
 
 def write_report(folder: Path, report: Report) -> None:

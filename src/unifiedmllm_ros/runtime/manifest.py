@@ -32,7 +32,8 @@ class GraphFile(WeightsFile):
 
     inputs, outputs: tensor names in order; types and shapes: of them, where a word in a shape
     stands for any length. weights: the file of weights that are too large for the graph's own.
-    precision: arithmetic of the graph, or bits of its weights.
+    precision: arithmetic of the graph, or bits of its weights. bits: of each matrix, where the
+    weights are integers; 16 for one that stays as it is.
     """
 
     inputs: tuple[str, ...]
@@ -41,6 +42,7 @@ class GraphFile(WeightsFile):
     shapes: dict[str, tuple[int | str, ...]] = {}
     weights: WeightsFile | None = None
     precision: str = 'fp32'
+    bits: dict[str, int] = {}
 
 
 class VideoShape(BaseModel):
@@ -132,6 +134,16 @@ class Manifest(BaseModel):
         if entry.weights is not None:
             _check_file(folder / entry.weights.file, entry.weights)
         return folder / entry.file
+
+    @property
+    def arithmetic(self) -> str:
+        """The precision, and that of the vision graph where it has its convolutions in 8 bits."""
+        return f'{self.precision}, vision int8' if self.vision_in_int8 else self.precision
+
+    @property
+    def vision_in_int8(self) -> bool:
+        """Whether the vision graph has its convolutions in 8 bits, which TensorRT does not take."""
+        return 'vision' in self.graphs and self.graphs['vision'].precision == 'int8'
 
     @property
     def weights_hash(self) -> str:

@@ -44,7 +44,7 @@ class OnnxEngine:
         self._info = EngineInfo(
             backend=f'onnxruntime{"" if provider == "cpu" else f"-{provider}"} '
             f'{self._runtime.__version__}',
-            precision=manifest.precision,
+            precision=manifest.arithmetic,
             model=manifest.model,
             device='cpu' if provider == 'cpu' else 'cuda:0',
             max_length=manifest.max_length,

@@ -2,41 +2,70 @@
 
 For ONNX Runtime each MatMul with a constant weight becomes MatMulNBits, its own operator. For
 TensorRT the weights go through DequantizeLinear of the ONNX standard: in blocks for 4 bits, and
-with one scale for each column for 8, because it has no blocks of 8 bits.
+with one scale for each column for 8, because it has no blocks of 8 bits. How many bits which
+matrix gets is the caller's choice (see `sensitivity`); 16 leaves one as it is.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 import numpy as np
 
 from unifiedmllm_ros.errors import MissingExtraError
-from unifiedmllm_ros.runtime.onnx_files import drop_unused, fold_transposes
+from unifiedmllm_ros.runtime.onnx_files import drop_unused, fold_transposes, size
+from unifiedmllm_ros.runtime.simplification import HALF_TURN
 
-Bits = Literal[4, 8]
+Bits = Literal[4, 8, 16]
+Levels = Mapping[str, Bits]
+"""Bits by the name of a MatMul."""
 BLOCK: Final = 32
 """Weights that share a scale, as in llama.cpp's Q4 and Q8 formats."""
 _INTEGER_PRODUCTS: Final = 4  # accuracy_level of MatMulNBits: multiply int8 by int8
 
 
-def quantise(model: Any, bits: Bits, target: str, head_bits: Bits = 8) -> Any:
-    """Return the model with weights of `bits` bits, for 'onnx' or 'tensorrt'.
+def quantise(model: Any, levels: Levels, target: str) -> Any:
+    """Return the model with integer weights, for 'onnx' or 'tensorrt'.
 
-    head_bits: of the output layer, whose logits decide between near numbers. Raises
-    MissingExtraError without onnxruntime's quantiser.
+    Raises MissingExtraError without onnxruntime's quantiser.
     """
     fold_transposes(model)
     if target == 'tensorrt':
-        return _standard(model, bits, head_bits)
+        return _standard(model, levels)
+    named = [node.name for node in model.graph.node if node.op_type == 'MatMul']
+    for bits in sorted({bits for bits in levels.values() if bits != 16}):
+        others = [name for name in named if levels.get(name) != bits]
+        model = _by_onnxruntime(model, bits, others)
+    return model
+
+
+def uniform(model: Any, bits: Bits, head_bits: Bits = 8) -> dict[str, Bits]:
+    """Return the same bits for all matrices but the output layer.
+
+    head_bits: of that, whose logits decide between near numbers.
+    """
     head = _head(model.graph)
-    if head is not None and head_bits != bits:
-        others = [n.name for n in model.graph.node if n.op_type == 'MatMul' and n.name != head]
-        model = _by_onnxruntime(model, head_bits, exclude=others)
-    return _by_onnxruntime(model, bits)
+    return {name: head_bits if name == head else bits for name in matrices(model)}
 
 
-def _by_onnxruntime(model: Any, bits: Bits, exclude: list[str] | None = None) -> Any:
+def matrices(model: Any) -> dict[str, int]:
+    """Return the MatMuls whose weights can be quantised, and how many weights each has.
+
+    The one that turns rotary embeddings by halves is not among them: its zeros and ones would
+    not stay what they are.
+    """
+    fold_transposes(model)
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    found = {}
+    for node in model.graph.node:
+        tensor = weights.get(node.input[1]) if node.op_type == 'MatMul' else None
+        if tensor is not None and len(tensor.dims) == 2 and tensor.name != HALF_TURN:
+            found[node.name] = size(tensor)
+    return found
+
+
+def _by_onnxruntime(model: Any, bits: Bits, exclude: list[str]) -> Any:
     try:
         from onnxruntime.quantization.matmul_nbits_quantizer import (
             DefaultWeightOnlyQuantConfig,
@@ -54,21 +83,16 @@ def _by_onnxruntime(model: Any, bits: Bits, exclude: list[str] | None = None) ->
     return quantised
 
 
-def _standard(model: Any, bits: Bits, head_bits: Bits) -> Any:
+def _standard(model: Any, levels: Levels) -> Any:
     """Put a DequantizeLinear before each constant weight of a MatMul."""
     from onnx import numpy_helper
 
     graph = model.graph
-    head = _head(graph)
     weights = {tensor.name: tensor for tensor in graph.initializer}
-    for node in [node for node in graph.node if node.op_type == 'MatMul']:
-        tensor = weights.get(node.input[1])
-        if tensor is None or len(tensor.dims) != 2:
-            continue
-        values = numpy_helper.to_array(tensor)
-        wanted = head_bits if node.name == head else bits
+    for node in [node for node in graph.node if levels.get(node.name, 16) != 16]:
+        values = numpy_helper.to_array(weights[node.input[1]])
         # A last block that is not full has no standard form.
-        blocks = wanted == 4 and values.shape[0] % BLOCK == 0
+        blocks = levels[node.name] == 4 and values.shape[0] % BLOCK == 0
         _dequantise(graph, node, values, blocks)
     drop_unused(model)
     return model

@@ -12,7 +12,8 @@ from typing import Any, Final
 
 import numpy as np
 
-_TURN: Final = 'half_turn'
+HALF_TURN: Final = 'half_turn'
+"""Name of the matrix that turns rotary embeddings."""
 _TYPES: Final = {'fp32': np.float32, 'fp16': np.float16}
 
 
@@ -57,11 +58,11 @@ def _turn_by_products(graph: Any, dtype: Any, half: int) -> None:
         source = _half_turn(node, makers, constants, half)
         if source is not None:
             used = True
-            name = node.name or f'{_TURN}_{place}'
-            made = helper.make_node('MatMul', [source, _TURN], [node.output[0]], name=name)
+            name = node.name or f'{HALF_TURN}_{place}'
+            made = helper.make_node('MatMul', [source, HALF_TURN], [node.output[0]], name=name)
             graph.node[place].CopyFrom(made)
     if used:
-        graph.initializer.append(numpy_helper.from_array(turn, _TURN))
+        graph.initializer.append(numpy_helper.from_array(turn, HALF_TURN))
 
 
 def _half_turn(

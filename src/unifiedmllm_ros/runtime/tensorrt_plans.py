@@ -57,6 +57,11 @@ class Plans:
                 f'{folder}: graphs of format 1, whose cache cannot be written in place; '
                 'export the model again'
             )
+        if self.manifest.vision_in_int8:
+            raise BackendError(
+                f'{folder}: convolutions in 8 bits for ONNX Runtime, which TensorRT does not '
+                'take; export the model with --to tensorrt'
+            )
         self.library = library or open_library()
         self.profile = DecoderProfile.of(self.manifest, capacity)
         self._folder = folder

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,17 +12,19 @@ import numpy as np
 import numpy.typing as npt
 
 from unifiedmllm_ros.cancellation import Cancel, never
-from unifiedmllm_ros.errors import ConfigError, ModelFileError
+from unifiedmllm_ros.errors import ConfigError, GpuMemoryError, ModelFileError
 from unifiedmllm_ros.model.processing import UnifiedMLLMProcessor
 from unifiedmllm_ros.model.protocol import Conversation, ModelInfo, TextChunk
 from unifiedmllm_ros.representation import TASKS, TaskSpec, format, parse
-from unifiedmllm_ros.runtime.backends import open_engine
+from unifiedmllm_ros.runtime.backends import next_engine, open_engine
 from unifiedmllm_ros.runtime.context import Context
 from unifiedmllm_ros.runtime.counts import Counts
 from unifiedmllm_ros.runtime.decoding import MAX_TOKENS, DecodedToken, Decoder
-from unifiedmllm_ros.runtime.engine import Array, Engine
+from unifiedmllm_ros.runtime.engine import Array, Engine, EngineInfo
 from unifiedmllm_ros.runtime.grammar import Grammar
 from unifiedmllm_ros.runtime.speculation import Drafter
+
+Lower = Callable[[EngineInfo, GpuMemoryError], Engine | None]
 
 
 class ImageFeatures:
@@ -29,16 +32,24 @@ class ImageFeatures:
 
     def __init__(self, opening: Context, image_id: int, features: Array) -> None:
         """opening: what precedes the image."""
-        self._latest = opening.fork()
-        self._latest.show(image_id, features)
+        self._image = image_id, features
+        self._begin(opening)
 
-    def resume(self, ids: list[int]) -> tuple[Context, list[int]]:
+    def _begin(self, opening: Context) -> None:
+        self._latest = opening.fork()
+        self._latest.show(*self._image)
+
+    def resume(self, ids: list[int], opening: Context) -> tuple[Context, list[int]]:
         """Return a context of the longest cached beginning of `ids`, and the ids that remain.
+
+        opening: of the engine that runs now; where it is another one, nothing is cached yet.
 
         At least one id remains, because the next token needs a forward pass. The context becomes
         the latest dialogue. The image's ids are among those that remain before the first one: it
         is computed in one pass with the question.
         """
+        if opening.engine is not self._latest.engine:
+            self._begin(opening)
         length = min(self._latest.common(ids), len(ids) - 1)
         self._latest = self._latest.fork(length)
         return self._latest, ids[length:]
@@ -56,6 +67,7 @@ class UnifiedModel:
         max_tokens: int = MAX_TOKENS,
         system: str = '',
         speculate: bool = True,
+        lower: Lower | None = None,
     ) -> None:
         """Prepare the grammar and the prompt's beginning.
 
@@ -63,6 +75,7 @@ class UnifiedModel:
         max_tokens: after which an answer is brought to its end.
         system: standing instruction; it comes before the image and is computed once.
         speculate: draft answers from earlier ones, which changes the time and nothing else.
+        lower: gives an engine to go on with where this one runs out of GPU memory, None for none.
         """
         self._engine = engine
         self._processor = processor
@@ -73,8 +86,8 @@ class UnifiedModel:
         self._speculate = speculate
         self._counts = Counts()
         self._system = system
-        self._opening = Context(engine)
-        self._opening.append(processor.encode_prefix(images=0, system=system))
+        self._lower = lower
+        self._opening = self._begin()
 
     @classmethod
     def load(
@@ -106,7 +119,21 @@ class UnifiedModel:
             max_tokens=max_tokens,
             system=system,
             speculate=speculate,
+            lower=partial(next_engine, folder, precision, threads) if backend == 'auto' else None,
         )
+
+    def _begin(self) -> Context:
+        opening = Context(self._engine)
+        opening.append(self._processor.encode_prefix(images=0, system=self._system))
+        return opening
+
+    def _step_down(self, error: GpuMemoryError) -> None:
+        """Go on with the next engine, or raise the error where there is none."""
+        engine = self._lower(self._engine.info, error) if self._lower else None
+        if engine is None:
+            raise error
+        self._engine = engine
+        self._opening = self._begin()
 
     @property
     def info(self) -> ModelInfo:
@@ -143,19 +170,35 @@ class UnifiedModel:
         """Look at the images of several cameras at once, one or more; see encode."""
         processor = self._processor
         pixels = np.concatenate([processor.pixels(image) for image in images])
-        return [
-            ImageFeatures(self._opening, processor.image_id, features)
-            for features in self._engine.encode_images(pixels)
-        ]
+        try:
+            encoded = self._engine.encode_images(pixels)
+        except GpuMemoryError as error:
+            self._step_down(error)
+            return self.encode_all(images)
+        return [ImageFeatures(self._opening, processor.image_id, one) for one in encoded]
 
     def stream(
         self, features: ImageFeatures, conversation: Conversation, cancel: Cancel = never
     ) -> Iterator[TextChunk]:
-        """Answer piece by piece; see MultimodalModel.stream for the errors."""
-        ids = self.prompt(conversation)
-        context, rest = features.resume(ids)
-        self._counts.add_prompt(len(ids), len(ids) - len(rest))
-        yield from self._text(self._answer(context, ids, rest, cancel))
+        """Answer piece by piece; see MultimodalModel.stream for the errors.
+
+        Where GPU memory runs out before the first piece, the next engine answers. After it this
+        question fails, because another engine might say something else, and the next one is
+        answered by that engine.
+        """
+        ids, said = self.prompt(conversation), False
+        while True:
+            try:
+                context, rest = features.resume(ids, self._opening)
+                self._counts.add_prompt(len(ids), len(ids) - len(rest))
+                for chunk in self._text(self._answer(context, ids, rest, cancel)):
+                    said = True
+                    yield chunk
+                return
+            except GpuMemoryError as error:
+                self._step_down(error)
+                if said:
+                    raise
 
     def prompt(self, conversation: Conversation) -> list[int]:
         """Return the ids of a conversation, ready for generation."""

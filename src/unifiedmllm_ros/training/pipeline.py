@@ -24,9 +24,11 @@ from unifiedmllm_ros.model.modeling import UnifiedMLLMForConditionalGeneration
 from unifiedmllm_ros.model.processing import UnifiedMLLMProcessor
 from unifiedmllm_ros.model.regions import Regions, mirror
 from unifiedmllm_ros.model.tokenizer import build_tokenizer
+from unifiedmllm_ros.runtime.calibration import PICTURES, Example
 from unifiedmllm_ros.runtime.export import export_mask_network, export_model
 from unifiedmllm_ros.tabletop.dialogues import dialogue
 from unifiedmllm_ros.tabletop.lexicon import Lexicon, default_lexicon
+from unifiedmllm_ros.tabletop.pictures import read_picture
 from unifiedmllm_ros.tabletop.questions import KINDS, LOOKING, Question, corpus, questions
 from unifiedmllm_ros.tabletop.record import SceneRecord, read_scenes
 from unifiedmllm_ros.tabletop.symbolic import sample_scene
@@ -224,15 +226,22 @@ def masks(shop: Workshop, data: Path, scenes: list[SceneRecord], recipe: MaskRec
     return model
 
 
-def export(shop: Workshop, out: Path) -> None:
-    """Phase `export`: safetensors in half precision, tokenizer, configuration and graphs."""
+def export(shop: Workshop, out: Path, data: Path, scenes: Sequence[SceneRecord]) -> None:
+    """Phase `export`: safetensors in half precision, tokenizer, configuration and graphs.
+
+    The vision graph gets its convolutions in 8 bits; the first pictures of the training scenes set
+    their ranges.
+    """
     model = shop.model('read', 'regions')
     folder = out / NANO
     # The head's norms stay: they must go on learning where a training starts from this model.
     fold_batch_norms(model.image_tower.encoder.backbone)
     model.half().save_pretrained(folder)
-    export_model(model.float(), NANO, folder / 'onnx')
-    shop.processor().save_pretrained(folder)
+    processor = shop.processor()
+    shown = [read_picture(data, scene) for scene in scenes[:PICTURES]]
+    examples = [Example(processor.pixels(picture), ()) for picture in shown]
+    export_model(model.float(), NANO, folder / 'onnx', examples=examples, int8_vision=True)
+    processor.save_pretrained(folder)
     mask = MaskNetwork()
     mask.load_state_dict(torch.load(shop.folder / 'mask.pt', weights_only=True)['model'])
     export_mask_network(mask, out / MASK / 'mask.onnx')
@@ -271,4 +280,4 @@ def run(
         elif phase == 'mask':
             masks(shop, data, scenes, MaskRecipe(**given(phase)))
         elif phase == 'export':
-            export(shop, out)
+            export(shop, out, data, scenes)
