@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,7 +19,7 @@ from unifiedmllm_ros.errors import (
     NotFiniteError,
 )
 from unifiedmllm_ros.perception import Perceiver
-from unifiedmllm_ros.runtime import backends, onnx_session
+from unifiedmllm_ros.runtime import backends, doctor, onnx_session
 from unifiedmllm_ros.runtime.backends import Machine, choose, open_engine
 from unifiedmllm_ros.runtime.cuda import CudaRuntime
 from unifiedmllm_ros.runtime.doctor import diagnose, faster
@@ -121,6 +122,39 @@ def test_out_of_gpu_memory_goes_on_with_the_cpu_aloud(
     assert 'going on with onnxruntime' in said[0]
     with pytest.raises(GpuMemoryError):  # what was named runs or fails
         open_engine(tiny.folder, 'tensorrt', say=said.append)
+
+
+def test_a_driver_that_is_too_old_leaves_the_cpu_to_auto_alone(
+    tiny: TinyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    real = backends._open
+
+    def too_old(folder: Path, backend: str, *rest: object) -> object:
+        if backend == 'tensorrt':
+            raise BackendError('the NVIDIA driver is too old')
+        return real(folder, backend, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(backends, '_open', too_old)
+    machine = Machine((RTX,), ('tensorrt',), CPU, False)
+    engine = open_engine(tiny.folder, machine=machine, say=said.append)
+    assert engine.info.state == 'instead of tensorrt, which does not run here'
+    assert said == ['tensorrt: the NVIDIA driver is too old; going on with onnxruntime instead']
+    with pytest.raises(BackendError, match='too old'):
+        open_engine(tiny.folder, 'tensorrt', say=said.append)
+
+
+def test_the_doctor_says_in_what_precision_models_are(
+    tiny: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny.folder / 'onnx', tmp_path / 'models' / 'tiny' / 'onnx')
+    broken = tmp_path / 'models' / 'broken' / 'onnx'
+    broken.mkdir(parents=True)
+    (broken / 'manifest.json').write_text('{}')
+    monkeypatch.setattr(doctor, 'share_folders', lambda: (tmp_path,))
+    lines = dict(diagnose(Machine((), (), CPU, False)).lines)
+    assert lines['tiny'] == 'onnx: fp32, 0 MiB'
+    assert 'format None' in lines['broken']
 
 
 def test_a_model_larger_than_memory_is_refused(tiny: TinyModel) -> None:

@@ -45,7 +45,7 @@ class ShortOfMemory:
 def model_of(tiny: TinyModel, call: str, after: int, lower: Any) -> UnifiedModel:
     whole = OnnxEngine.load(tiny.folder / 'onnx', threads=1)
     engine: Any = ShortOfMemory(whole, call, after)
-    return UnifiedModel(engine, tiny.processor, max_tokens=24, speculate=False, lower=lower)
+    return UnifiedModel(engine, tiny.processor, max_tokens=48, speculate=False, lower=lower)
 
 
 def answer(model: UnifiedModel, features: Any) -> str:

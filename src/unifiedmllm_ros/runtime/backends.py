@@ -1,7 +1,8 @@
 """Which engine runs a model: by name, or the fastest one that this machine can run.
 
 A backend that was named runs or fails. One that was chosen here (`auto`) may turn out not to have
-the memory; then the next one is taken, and that is said aloud and stays in the engine's state.
+the memory, or a driver that is too old; then the next one is taken, and that is said aloud and
+stays in the engine's state.
 """
 
 from __future__ import annotations
@@ -149,18 +150,26 @@ def _candidates(folder: Path, precision: str, machine: Machine | None) -> list[s
 
 
 def _first_that_fits(names: list[str], attempt: Callable[[str], Any], say: Say) -> Any:
+    failed = ''
     for place, name in enumerate(names):
         try:
             engine = attempt(name)
-        except GpuMemoryError as error:
+        except (GpuMemoryError, BackendError) as error:
             if place + 1 == len(names):
                 raise
             say(f'{name}: {error}; going on with {names[place + 1]} instead')
+            failed = failed or f'instead of {name}, which {_what_failed(error)}'
             continue
-        if place:
-            _note(engine, f'instead of {names[0]}, which had not enough GPU memory')
+        if failed:
+            _note(engine, failed)
         return engine
     raise BackendError('no backend to choose from')
+
+
+def _what_failed(error: GpuMemoryError | BackendError) -> str:
+    if isinstance(error, GpuMemoryError):
+        return 'had not enough GPU memory'
+    return 'does not run here'
 
 
 def _note(engine: Any, words: str) -> None:

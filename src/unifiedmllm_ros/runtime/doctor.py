@@ -6,9 +6,13 @@ import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import Final
 
+from unifiedmllm_ros.errors import ModelFileError
+from unifiedmllm_ros.locations import share_folders
 from unifiedmllm_ros.runtime.backends import Choice, Machine, choose
+from unifiedmllm_ros.runtime.manifest import MANIFEST_FILE, Manifest
 
 PACKAGES: Final = (
     'onnxruntime',
@@ -47,6 +51,7 @@ def diagnose(machine: Machine | None = None, recommend: Recommend | None = None)
     lines = [('python', platform.python_version()), *_packages(), *_gpus(machine)]
     lines.append(("onnxruntime's providers", ', '.join(machine.providers) or 'none'))
     lines.append(('backend', f'{chosen.backend}: {chosen.why}'))
+    lines += _models()
     lines += recommend(machine) if recommend else ()
     return Diagnosis(tuple(lines), chosen, faster(machine))
 
@@ -63,6 +68,24 @@ def faster(machine: Machine) -> str:
             return "pip install 'unifiedmllm_ros[tensorrt]'"
         return 'pip install tensorrt'
     return ''
+
+
+def _models() -> list[Line]:
+    """Say in what precision the models of the package were exported."""
+    found: dict[tuple[str, str], Line] = {}
+    for folder in share_folders():
+        for file in sorted(folder.glob(f'models/*/*/{MANIFEST_FILE}')):
+            name, graphs = file.parent.parent.name, file.parent.name
+            found.setdefault((name, graphs), (name, f'{graphs}: {_exported(file)}'))
+    return list(found.values())
+
+
+def _exported(file: Path) -> str:
+    try:
+        manifest = Manifest.load(file.parent)
+    except ModelFileError as error:
+        return str(error)
+    return f'{manifest.arithmetic}, {manifest.weights_bytes / 2**20:.0f} MiB'
 
 
 def _packages() -> list[Line]:
