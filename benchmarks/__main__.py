@@ -18,6 +18,7 @@ MEASUREMENTS = {
     'expert_node': 'ROS around an expert: action over a bare pipeline, images, cancel',
     'node': 'overhead, memory and flood of the perception node',
     'remote': 'adapters, remote model, JPEG sizes',
+    'training': 'the three stages: speed, waiting for data, memory; LoRAMoE over one LoRA',
 }
 RESULTS = Path(__file__).parent / 'results'
 

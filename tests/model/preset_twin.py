@@ -65,6 +65,10 @@ TINY_AUDIO = {
 
 
 def shrunken(name: str) -> UnifiedMLLMConfig:
+    return shrunken_preset(name).config(TOKENS, WORDS, SPELLINGS)
+
+
+def shrunken_preset(name: str) -> Preset:
     preset = load_preset(name)
     vision, tokens = TINY_VISION[preset.vision['model_type']]
     return Preset(
@@ -75,7 +79,7 @@ def shrunken(name: str) -> UnifiedMLLMConfig:
         pixel_std=preset.pixel_std,
         video=None if preset.video is None else {**preset.video, **TINY_VIDEO},
         audio=None if preset.audio is None else _tiny_audio(preset.audio),
-    ).config(TOKENS, WORDS, SPELLINGS)
+    )
 
 
 def _tiny_audio(audio: dict) -> dict:

@@ -35,9 +35,22 @@ class ShardSample:
 
 
 @dataclass(frozen=True)
+class ShardEntry:
+    """Where a sample lies in its shard: modality -> (offset, bytes) of its media."""
+
+    conversation: Conversation
+    media: dict[str, tuple[int, int]]
+
+
+@dataclass(frozen=True)
 class _Member:
+    """A file of the shard: its header's place, its content's place and bytes, and the content
+    where it was read."""
+
     name: str
     offset: int
+    start: int
+    size: int
     data: bytes
 
     @property
@@ -48,17 +61,29 @@ class _Member:
 
 def read_shard(path: Path) -> Iterator[ShardSample]:
     """Yield the samples of a shard. Raises ShardError at the first that does not hold up."""
+    for conversation, media in _samples(path, media=True):
+        yield ShardSample(conversation, {name: member.data for name, member in media.items()})
+
+
+def index_shard(path: Path) -> Iterator[ShardEntry]:
+    """Yield where the samples of a shard lie; media are not read. Raises as `read_shard`."""
+    for conversation, media in _samples(path, media=False):
+        places = {name: (member.start, member.size) for name, member in media.items()}
+        yield ShardEntry(conversation, places)
+
+
+def _samples(path: Path, media: bool) -> Iterator[tuple[Conversation, dict[str, _Member]]]:
     seen: set[str] = set()
-    for key, group in groupby(_members(path), key=lambda member: member.key):
+    for key, group in groupby(_members(path, media), key=lambda member: member.key):
         members = list(group)
         place = f'{path}, sample {key} at byte {members[0].offset}'
         if key in seen:
             raise ShardError(f'{place}: its members do not follow each other, or it is there twice')
         seen.add(key)
-        yield _sample(place, {PurePosixPath(m.name).name: m.data for m in members})
+        yield _sample(place, {PurePosixPath(m.name).name: m for m in members})
 
 
-def _members(path: Path) -> Iterator[_Member]:
+def _members(path: Path, media: bool) -> Iterator[_Member]:
     """The files of a tar file, with checks that the reader of Python does not make.
 
     It takes a damaged header, and an end without the closing block of zeros, for the end.
@@ -72,7 +97,14 @@ def _members(path: Path) -> Iterator[_Member]:
                 if member.isfile():
                     content = tar.extractfile(member)
                     assert content is not None  # a regular file has a content
-                    yield _Member(member.name, member.offset, content.read())
+                    wanted = media or member.name.endswith('.json')
+                    yield _Member(
+                        member.name,
+                        member.offset,
+                        member.offset_data,
+                        member.size,
+                        content.read() if wanted else b'',
+                    )
                 elif not member.isdir():
                     raise ShardError(f'{path}: {member.name} is a link or device: pack files only')
             end = tar.offset
@@ -102,8 +134,8 @@ def _cut_off(path: Path, offset: int, what: str) -> ShardError:
     return ShardError(f'{path}: is cut off or damaged at byte {offset}: {what}; fetch it anew')
 
 
-def _sample(place: str, files: dict[str, bytes]) -> ShardSample:
-    texts = [data for name, data in files.items() if name.endswith('.json')]
+def _sample(place: str, files: dict[str, _Member]) -> tuple[Conversation, dict[str, _Member]]:
+    texts = [member.data for name, member in files.items() if name.endswith('.json')]
     if len(texts) != 1:
         raise ShardError(f'{place}: has {len(texts)} JSON members, not one')
     try:
@@ -116,10 +148,10 @@ def _sample(place: str, files: dict[str, bytes]) -> ShardSample:
     for modality, name in conversation.media().items():
         if name not in files:
             raise ShardError(f'{place}, field {modality}: the sample has no member {name}')
-        if not files[name]:
+        if not files[name].size:
             raise ShardError(f'{place}, field {modality}: {name} is empty')
         media[modality] = files[name]
-    return ShardSample(conversation, media)
+    return conversation, media
 
 
 def write_shards(

@@ -44,12 +44,14 @@ def record_routing(model: nn.Module) -> Iterator[Routing]:
     """
     routing = Routing(with_gradient=torch.is_grad_enabled() and model.training)
     layers = [module for module in model.modules() if isinstance(module, LoraMoELinear)]
+    # A list for each layer: then all layers look alike to a compiler.
     for layer in layers:
-        layer.routing = routing.probabilities
+        layer.routing = []
     try:
         yield routing
     finally:
         for layer in layers:
+            routing.probabilities.extend(layer.routing or ())
             layer.routing = None
 
 

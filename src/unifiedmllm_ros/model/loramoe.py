@@ -70,6 +70,8 @@ class LoraMoEConfig(PeftConfig):
             language model.
         exclude_modules: names or a regular expression of linears to leave out.
         modules_to_save: other modules to train and save with the adapter, such as a projector.
+        trainable_token_indices: ids whose embeddings are trained and saved with the adapter, or
+            such ids by the name of the embedding layer.
         init_weights: start with experts that add nothing (B = 0).
         balance_delta: delta of the balancing loss, in [0, 1).
         balance_weight: its factor in the training loss, at least 0.
@@ -83,6 +85,7 @@ class LoraMoEConfig(PeftConfig):
     target_modules: list[str] | set[str] | str | None = None
     exclude_modules: list[str] | set[str] | str | None = None
     modules_to_save: list[str] | None = None
+    trainable_token_indices: list[int] | dict[str, list[int]] | None = None
     init_weights: bool = True
     balance_delta: float = 0.1
     balance_weight: float = 0.1

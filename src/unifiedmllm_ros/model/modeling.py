@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
@@ -13,6 +15,7 @@ from unifiedmllm_ros.model.audio import AudioTower
 from unifiedmllm_ros.model.configuration import UnifiedMLLMConfig
 from unifiedmllm_ros.model.encoders import build_image_tower
 from unifiedmllm_ros.model.projectors import COORDINATE_FEATURES, coordinate_features
+from unifiedmllm_ros.model.regions import Regions
 from unifiedmllm_ros.model.video import VideoTower
 
 NUMBERS = 1001
@@ -31,6 +34,7 @@ class UnifiedMLLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
     base_model_prefix = 'language_model'
     main_input_name = 'input_ids'
     _supports_sdpa = True
+    supports_gradient_checkpointing = True
     _tied_weights_keys: ClassVar[dict[str, str]] = {
         'language_model.lm_head.weight': 'language_model.model.embed_tokens.weight'
     }
@@ -110,20 +114,53 @@ class UnifiedMLLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         pixel_values_videos: Tensor | None = None,
         audio_values: Tensor | None = None,
         attention_mask: Tensor | None = None,
+        wanted: Tensor | None = None,
+        regions: Regions | None = None,
+        exercise: bool = False,
         **kwargs: Any,
     ) -> Any:
-        """As the causal language model's forward, with images by pixels or by features."""
+        """As the causal language model's forward, with images by pixels or by features.
+
+        Args:
+            wanted: (B, T) bool, the positions whose logits are wanted; they come as (1, M, vocab).
+                The output layer is the dearest of a small model, and is passed by these alone.
+            regions: what the region encoder found in the images, in the place of `pixel_values`.
+            exercise: let every branch take part, with nothing where the batch has no such medium,
+                so that each process of a distributed training has a gradient for everything.
+        """
         if inputs_embeds is None:
             if input_ids is None:
                 raise ValueError('give input_ids or inputs_embeds')
             if image_features is None and pixel_values is not None:
                 image_features = self.encode_image(pixel_values)
+            if image_features is None and regions is not None:
+                image_features = self.image_tower.project(regions, self.word_embeddings())
             video = None if pixel_values_videos is None else self.encode_video(pixel_values_videos)
             audio = None if audio_values is None else self.encode_audio(audio_values)
             inputs_embeds = self.embed(input_ids, image_features, video, audio)
-        return self.language_model(
-            inputs_embeds=inputs_embeds, attention_mask=attention_mask, **kwargs
-        )
+            if exercise:
+                idle = [image_features is None, video is None, audio is None]
+                inputs_embeds = inputs_embeds + self._nothing(*idle).to(inputs_embeds.dtype)
+        with _rows_only(self.language_model.get_output_embeddings(), wanted):
+            return self.language_model(
+                inputs_embeds=inputs_embeds, attention_mask=attention_mask, **kwargs
+            )
+
+    def _nothing(self, image: bool, video: bool, audio: bool) -> Tensor:
+        """A zero that depends on the branches named."""
+        size = self.config.vision_config.image_size
+        height, width = (size, size) if isinstance(size, int) else size
+        blank = torch.zeros(1, 3, height, width, device=self.device)
+        total = torch.zeros((), device=self.device)
+        if image:
+            total = total + self.encode_image(blank).sum()
+        if video and self.video_tower is not None:
+            frames = self.config.video_config.frames
+            total = total + self.encode_video(blank[None].expand(1, frames, -1, -1, -1)).sum()
+        if audio and self.audio_tower is not None:
+            silence = torch.zeros(1, self.audio_tower.samples, device=self.device)
+            total = total + self.encode_audio(silence).sum()
+        return 0.0 * total
 
     def prepare_inputs_for_generation(self, input_ids: Tensor, **kwargs: Any) -> dict[str, Any]:
         """The media belong to the first step alone; afterwards the cache holds them."""
@@ -157,6 +194,23 @@ def _branches(
     )
 
 
+@contextmanager
+def _rows_only(head: torch.nn.Module, wanted: Tensor | None) -> Iterator[None]:
+    """While it lasts, the output layer is given some positions alone."""
+    if wanted is None:
+        yield
+        return
+
+    def chosen(_: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (inputs[0][wanted].unsqueeze(0), *inputs[1:])
+
+    handle = head.register_forward_pre_hook(chosen)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
 def _placed(embeddings: Tensor, places: Tensor, features: Tensor, medium: str) -> Tensor:
     rows = _repeated(features, places).to(embeddings.dtype)
     if int(places.sum()) != len(rows):
@@ -168,11 +222,16 @@ def _placed(embeddings: Tensor, places: Tensor, features: Tensor, medium: str) -
 
 
 def _repeated(features: Tensor, places: Tensor) -> Tensor:
-    """Features (B, N, D) as rows, each sequence's as often as it has placeholders for them."""
+    """Features (B, N, D) as rows, each sequence's as often as it has placeholders for them.
+
+    Sequences without placeholders have no features.
+    """
     rows = features.reshape(-1, features.shape[-1])
-    if features.ndim != 3 or len(features) != len(places) or int(places.sum()) <= len(rows):
+    counts = places.sum(1)
+    counts = counts[counts > 0]
+    if features.ndim != 3 or len(features) != len(counts) or int(counts.sum()) <= len(rows):
         return rows
-    times = torch.div(places.sum(1), features.shape[1], rounding_mode='floor').clamp(min=1)
+    times = torch.div(counts, features.shape[1], rounding_mode='floor').clamp(min=1)
     return torch.cat([own.repeat(int(n), 1) for own, n in zip(features, times, strict=True)])
 
 

@@ -6,11 +6,12 @@ the methods of a Hugging Face processor (`from_pretrained`, `save_pretrained`, `
 
 Prompt layout, one sequence per dialogue:
 
-    <bos> system? <image>*N (<user> question <assistant> answer <eos>)* <user> question <assistant>
+    <bos> system? media (<user> question <assistant> answer <eos>)* <user> question <assistant>
 
-The `<image>` ids stand for the N visual features, which the decoder takes as embeddings. A model
-that looks again has them a second time before each <assistant>: what precedes a question cannot
-depend on it in a causal model, what follows it can.
+Media are `<image>` ids that stand for the N visual features, which the decoder takes as embeddings,
+and, in models that have those branches, `<video>` and `<audio>` ids for the tokens of a video and of
+segments of sound. A model that looks again has the image a second time before each <assistant>:
+what precedes a question cannot depend on it in a causal model, what follows it can.
 """
 
 from __future__ import annotations
@@ -26,15 +27,17 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from unifiedmllm_ros.errors import ImageError, ModelFileError
+from unifiedmllm_ros.errors import ConfigError, ImageError, ModelFileError
 from unifiedmllm_ros.model.tokenizer import (
     ASSISTANT,
+    AUDIO,
     BOS,
     EOS,
     IMAGE,
     NUMBERS,
     PAD,
     USER,
+    VIDEO,
     token_bytes,
 )
 from unifiedmllm_ros.representation import MARKERS, escape
@@ -44,6 +47,13 @@ PROCESSOR_FILE: Final = 'processor_config.json'
 TOKENIZER_CONFIG_FILE: Final = 'tokenizer_config.json'
 
 Turn = tuple[str, str | None]
+_BRANCH_FIELDS: Final = (
+    'video_frames',
+    'video_tokens',
+    'audio_rate',
+    'audio_samples',
+    'audio_tokens',
+)
 
 
 @dataclass(frozen=True)
@@ -57,6 +67,9 @@ class ProcessorConfig:
         is further right than that of the one before by at least this share of the latter's width,
         so that it cannot name one instance twice; None for any order.
     look_again: the image's features stand after each question too.
+    video_frames, video_tokens: frames that a video is sampled at, and positions that it takes.
+    audio_rate, audio_samples, audio_tokens: samples a second, samples of a segment, and positions
+        that a segment takes. 0 where the model has no such branch.
     """
 
     image_size: tuple[int, int] = (240, 320)
@@ -64,6 +77,11 @@ class ProcessorConfig:
     tasks: tuple[str, ...] | None = None
     instance_gap: float | None = None
     look_again: bool = False
+    video_frames: int = 0
+    video_tokens: int = 0
+    audio_rate: int = 0
+    audio_samples: int = 0
+    audio_tokens: int = 0
 
 
 class UnifiedMLLMProcessor:
@@ -82,6 +100,8 @@ class UnifiedMLLMProcessor:
         self.image_id = self.token_id(IMAGE)
         self.user_id = self.token_id(USER)
         self.assistant_id = self.token_id(ASSISTANT)
+        self.video_id = self.token_id(VIDEO) if self.config.video_tokens else None
+        self.audio_id = self.token_id(AUDIO) if self.config.audio_tokens else None
         first = self._single_id(NUMBERS[0])
         self.number_ids: npt.NDArray[np.int64] = np.arange(first, first + len(NUMBERS))
         """Ids of '0.000' ... '1.000': number_ids[k] is the coordinate k / 1000."""
@@ -160,10 +180,23 @@ class UnifiedMLLMProcessor:
                 ids += [*self.encode_answer(answer), self.eos_id]
         return ids
 
-    def encode_prefix(self, *, images: int = 1, system: str = '') -> list[int]:
-        """Encode what precedes the first question; it depends on nothing that a user says."""
+    def encode_prefix(
+        self, *, images: int = 1, videos: int = 0, segments: int = 0, system: str = ''
+    ) -> list[int]:
+        """Encode what precedes the first question; it depends on nothing that a user says.
+
+        segments: of sound. Raises ConfigError for a medium that the model has no branch for.
+        """
         said = self.encode_user(system) if system else []
-        return [self.bos_id, *said, *[self.image_id] * (images * self.config.visual_tokens)]
+        placeholders = [self.image_id] * (images * self.config.visual_tokens)
+        for count, token, each, medium in (
+            (videos, self.video_id, self.config.video_tokens, 'video'),
+            (segments, self.audio_id, self.config.audio_tokens, 'audio'),
+        ):
+            if count and token is None:
+                raise ConfigError(f'this model has no {medium} branch: give it no {medium}')
+            placeholders += [token] * (count * each) if token is not None else []
+        return [self.bos_id, *said, *placeholders]
 
     def encode_question(self, question: str, *, images: int = 1) -> list[int]:
         """Encode <user> question <assistant>, with the images again where the model wants it."""
@@ -273,6 +306,7 @@ def _read_config(file: Path) -> ProcessorConfig:
             None if tasks is None else tuple(map(str, tasks)),
             None if gap is None else float(gap),
             bool(fields.get('look_again', False)),
+            *(int(fields.get(name, 0)) for name in _BRANCH_FIELDS),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise ModelFileError(

@@ -27,6 +27,10 @@ IMAGE: Final = '<image>'
 USER: Final = '<user>'
 ASSISTANT: Final = '<assistant>'
 CHAT_TOKENS: Final = (PAD, BOS, EOS, IMAGE, USER, ASSISTANT)
+VIDEO: Final = '<video>'
+AUDIO: Final = '<audio>'
+MEDIA_TOKENS: Final = (VIDEO, AUDIO)
+"""Placeholders that only tokenizers of models with those branches have, behind all others."""
 
 NUMBER_STEPS: Final = 1000
 NUMBERS: Final = tuple(f'{step / NUMBER_STEPS:.3f}' for step in range(NUMBER_STEPS + 1))
@@ -61,23 +65,28 @@ def build_tokenizer(corpus: Iterable[str], vocab_size: int = 2500) -> Tokenizer:
     for piece in (*BOX_GLUE, *ENTITIES, *NUMBERS):
         vocab.setdefault(byte_level(piece), len(vocab))
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges, ignore_merges=True))
-    tokenizer.pre_tokenizer = _pre_tokenizer()
+    tokenizer.pre_tokenizer = pre_tokenizer()
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(
-        [AddedToken(token, normalized=False, special=True) for token in (*CHAT_TOKENS, *MARKERS)]
-    )
+    add_special(tokenizer, (*CHAT_TOKENS, *MARKERS))
     return tokenizer
+
+
+def add_special(tokenizer: Tokenizer, tokens: Iterable[str]) -> None:
+    """Add tokens that no text reaches; those that are there stay as they are."""
+    tokenizer.add_special_tokens(
+        [AddedToken(token, normalized=False, special=True) for token in tokens]
+    )
 
 
 def byte_level(text: str) -> str:
     """Spell text in the printable alphabet of byte-level vocabularies (one symbol a byte)."""
-    symbols = _byte_symbols()
+    symbols = byte_symbols()
     return ''.join(symbols[byte] for byte in text.encode('utf-8'))
 
 
 def token_bytes(tokenizer: Tokenizer) -> list[bytes]:
     """Return what each id stands for, as UTF-8 bytes, indexed by id."""
-    bytes_of = {symbol: bytes([byte]) for byte, symbol in _byte_symbols().items()}
+    bytes_of = {symbol: bytes([byte]) for byte, symbol in byte_symbols().items()}
     added = tokenizer.get_added_tokens_decoder()
     spelled = [b''] * tokenizer.get_vocab_size(with_added_tokens=True)
     for token, index in tokenizer.get_vocab(with_added_tokens=True).items():
@@ -90,10 +99,10 @@ def token_bytes(tokenizer: Tokenizer) -> list[bytes]:
 
 def _learn(corpus: Iterable[str], vocab_size: int) -> tuple[dict[str, int], list[tuple[str, str]]]:
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = _pre_tokenizer()
+    tokenizer.pre_tokenizer = pre_tokenizer()
     trainer = trainers.BpeTrainer(
         vocab_size=max(vocab_size, 256),
-        initial_alphabet=sorted(_byte_symbols().values()),
+        initial_alphabet=sorted(byte_symbols().values()),
         show_progress=False,
     )
     tokenizer.train_from_iterator(_plain(corpus), trainer=trainer)
@@ -107,7 +116,8 @@ def _plain(corpus: Iterable[str]) -> Iterator[str]:
         yield from (piece for piece in skipped.split(line) if piece)
 
 
-def _pre_tokenizer() -> pre_tokenizers.PreTokenizer:
+def pre_tokenizer() -> pre_tokenizers.PreTokenizer:
+    """What splits text into the pieces that stay whole, then into words."""
     return pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(_PIECES), behavior='isolated'),
@@ -116,8 +126,8 @@ def _pre_tokenizer() -> pre_tokenizers.PreTokenizer:
     )
 
 
-def _byte_symbols() -> dict[int, str]:
-    """Map each byte to its symbol in GPT-2's byte-level alphabet."""
+def byte_symbols() -> dict[int, str]:
+    """Each byte's symbol in GPT-2's byte-level alphabet."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     symbols = {byte: chr(byte) for byte in printable}
     hidden = (byte for byte in range(256) if byte not in symbols)

@@ -1,0 +1,161 @@
+"""What a stage leaves in a folder, and how the next one or a test loads it.
+
+A whole model is saved as Hugging Face models are. Of a model with an adapter (LoRA, LoRAMoE) the
+adapter alone is saved, and beside it `base.json`: how its base is made, and the hash of its file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
+
+from unifiedmllm_ros.errors import ModelFileError
+from unifiedmllm_ros.locations import model_folder
+from unifiedmllm_ros.model import loramoe
+from unifiedmllm_ros.model.modeling import UnifiedMLLMForConditionalGeneration
+from unifiedmllm_ros.model.processing import UnifiedMLLMProcessor
+from unifiedmllm_ros.training.beginning import PACKAGE, Beginning, begin, package_file
+from unifiedmllm_ros.training.settings import ModelSettings
+
+BASE_FILE = 'base.json'
+ADAPTER_FILE = 'adapter_config.json'
+WEIGHTS = 'model.safetensors'
+ADAPTER_WEIGHTS = 'adapter_model.safetensors'
+
+
+class Base(BaseModel):
+    """The model below an adapter: how it is made, and the SHA-256 of its weights."""
+
+    model_config = ConfigDict(extra='forbid', frozen=True)
+
+    model: ModelSettings
+    sha256: str = ''
+
+    @classmethod
+    def of(cls, settings: ModelSettings) -> Base:
+        """Describe what a stage begins with; folders are named from the root."""
+        if settings.start:
+            folder = model_folder(settings.start)
+            if '/' in settings.start or Path(settings.start).is_dir():
+                settings = settings.model_copy(update={'start': str(folder.resolve())})
+        return cls(model=settings, sha256=_digest(settings))
+
+    def write(self, folder: Path) -> None:
+        """Write base.json."""
+        (folder / BASE_FILE).write_text(self.model_dump_json(indent=2) + '\n', encoding='utf-8')
+
+
+def load_result(folder: Path) -> Beginning:
+    """A model of ours: whole, or base and adapter. A LoRA adapter is merged into the base.
+
+    Raises ModelFileError where a file is missing or damaged, or is of another architecture.
+    """
+    if (folder / ADAPTER_FILE).is_file():
+        return _adapted(folder)
+    if not (folder / 'config.json').is_file():
+        raise ModelFileError(f'{folder}: holds no config.json: give the folder of a model')
+    processor = UnifiedMLLMProcessor.from_pretrained(folder)
+    try:
+        model, info = UnifiedMLLMForConditionalGeneration.from_pretrained(
+            folder, output_loading_info=True, dtype=torch.float32
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError, KeyError) as error:
+        raise ModelFileError(f'{folder}: {" ".join(str(error).split())[:400]}') from error
+    lacking = sorted(info['missing_keys']) + sorted(map(str, info['mismatched_keys']))
+    if lacking or info['unexpected_keys']:
+        some = ', '.join((lacking + sorted(info['unexpected_keys']))[:4])
+        raise ModelFileError(f'{folder}: weights do not fit config.json: {some}')
+    return Beginning(model, processor)
+
+
+def _adapted(folder: Path) -> Beginning:
+    from peft import PeftModel
+
+    base = _read_base(folder)
+    begun = begin(base.model)
+    if base.sha256 and base.sha256 != _digest(base.model):
+        raise ModelFileError(f'{folder}: its base {_named(base.model)} has changed since training')
+    try:
+        model: Any = PeftModel.from_pretrained(begun.model, folder, is_trainable=True)
+    except (OSError, ValueError, RuntimeError, SafetensorError, KeyError) as error:
+        raise ModelFileError(f'{folder}: {" ".join(str(error).split())[:400]}') from error
+    method = str(getattr(model.peft_config['default'].peft_type, 'value', ''))
+    if method == loramoe.LORAMOE.value:
+        return Beginning(model, begun.processor, begun.new_ids, adapter=True)
+    return Beginning(model.merge_and_unload(), begun.processor, begun.new_ids)
+
+
+def _read_base(folder: Path) -> Base:
+    file = folder / BASE_FILE
+    try:
+        return Base.model_validate_json(file.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise ModelFileError(f'{file}: says not what the adapter belongs to: {error}') from error
+
+
+def _named(settings: ModelSettings) -> str:
+    return settings.start or settings.language_model
+
+
+def _digest(settings: ModelSettings) -> str:
+    """SHA-256 of the weights that the base is made of, '' for those of the hub."""
+    file: Path | None = None
+    if settings.start:
+        folder = model_folder(settings.start)
+        file = next(
+            (folder / n for n in (WEIGHTS, ADAPTER_WEIGHTS) if (folder / n).is_file()), None
+        )
+    elif settings.language_model.startswith(PACKAGE):
+        file = package_file(settings.language_model)
+    elif (Path(settings.language_model) / WEIGHTS).is_file():
+        file = Path(settings.language_model) / WEIGHTS
+    if file is None:
+        return ''
+    with file.open('rb') as data:
+        return hashlib.file_digest(data, 'sha256').hexdigest()
+
+
+def check_architecture(checkpoint: Path, model: Any) -> None:
+    """That a checkpoint's tensors are those of the model. Raises ModelFileError naming some."""
+    adapter = checkpoint / ADAPTER_WEIGHTS
+    file = adapter if adapter.is_file() else checkpoint / WEIGHTS
+    if not file.is_file():
+        return  # sharded over processes: its loader checks
+    try:
+        with safe_open(file, 'pt') as tensors:
+            names = tensors.keys()
+            found = {name: tuple(tensors.get_slice(name).get_shape()) for name in names}
+    except (OSError, SafetensorError) as error:
+        raise ModelFileError(f'{file}: is damaged ({error}); resume from an older one') from error
+    wanted = {name: tuple(tensor.shape) for name, tensor in _tensors(model).items()}
+    if (file == adapter) != hasattr(model, 'peft_config'):
+        raise ModelFileError(f'{checkpoint}: is not of this method (adapter or whole model)')
+    wrong = [n for n, shape in found.items() if wanted.get(n) != shape]
+    lost = [n for n in wanted.keys() - found.keys() if not n.endswith('lm_head.weight')]
+    if wrong or lost:
+        names = ', '.join(sorted(wrong + lost)[:4])
+        raise ModelFileError(
+            f'{checkpoint}: is a checkpoint of another architecture ({names}); start with the '
+            'configuration that made it, or give another --out'
+        )
+
+
+def _tensors(model: Any) -> dict[str, Any]:
+    if not hasattr(model, 'peft_config'):
+        return dict(model.state_dict())
+    from peft import get_peft_model_state_dict
+
+    return dict(get_peft_model_state_dict(model))
+
+
+def write_summary(folder: Path, summary: dict[str, Any]) -> Path:
+    """Write summary.json; returns its path."""
+    file = folder / 'summary.json'
+    file.write_text(json.dumps(summary, indent=2) + '\n', encoding='utf-8')
+    return file
