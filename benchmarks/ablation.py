@@ -157,9 +157,9 @@ def train(name: str, files: dict[str, Path], work: Path, args: argparse.Namespac
 def _export(folder: Path, out: Path) -> None:
     """As the runtime takes it; experts and routers stay in the graph."""
     from unifiedmllm_ros.runtime.export import export_model
-    from unifiedmllm_ros.training.results import load_result
+    from unifiedmllm_ros.training.results import load_to_run
 
-    begun = load_result(folder)
+    begun = load_to_run(folder)
     begun.processor.save_pretrained(out)
     export_model(begun.model, out.parent.name, out / 'onnx')
 

@@ -158,7 +158,21 @@ def test_loss_is_cross_entropy_of_the_answers() -> None:
     expected = torch.nn.functional.cross_entropy(
         logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), reduction='sum'
     )
-    torch.testing.assert_close(answer_loss(logits[wanted], targets, 100, 0.0), expected)
+    rows = logits[wanted].requires_grad_()
+    loss = answer_loss(rows, targets, 100, 0.0)
+    torch.testing.assert_close(loss, expected)
+    usual = torch.nn.functional.cross_entropy(rows, targets, reduction='sum')
+    (given,), (wanted_,) = (torch.autograd.grad(2 * each, rows) for each in (loss, usual))
+    torch.testing.assert_close(given, wanted_)
+    chances = rows.log_softmax(-1)
+    bell = torch.softmax(-0.5 * ((torch.arange(1001) - 50) / 4.0) ** 2, 0)
+    soft = bell.log()[bell > 0] @ bell[bell > 0] - chances[1, 100:1101] @ bell
+    soft = soft - chances[[0, 2, 3], targets[[0, 2, 3]]].sum()
+    ours = answer_loss(rows, targets, 100, 0.004)
+    torch.testing.assert_close(ours, soft)
+    (given,), (wanted_,) = (torch.autograd.grad(each, rows) for each in (ours, soft))
+    torch.testing.assert_close(given, wanted_, atol=1e-5, rtol=1e-4)
+    assert float(answer_loss(rows[:0], targets[:0], 100, 0.0)) == 0
     # Softness that is next to none is none; with some, near numbers cost less than far ones.
     torch.testing.assert_close(answer_loss(logits[wanted], targets, 100, 1e-6), expected)
     near, far = torch.zeros(1, 1200), torch.zeros(1, 1200)

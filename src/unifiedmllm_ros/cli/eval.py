@@ -40,11 +40,15 @@ def _add_nsr1k(parser: argparse.ArgumentParser) -> None:
     )
     scored = parser.add_mutually_exclusive_group(required=True)
     scored.add_argument('--predictions', type=Path, help='JSONL of layouts, see docs/data.md')
+    scored.add_argument('--model', type=Path, metavar='DIR', help='model that lays them out')
     scored.add_argument(
         '--truth', action='store_true', help='score the ground truth itself: the ceiling'
     )
     parser.add_argument('--split', default='val', help='which prompts (val)')
     parser.add_argument('--json', type=Path, help='write the report to this file')
+    parser.add_argument('--out', type=Path, help="write the model's layouts to this JSONL file")
+    parser.add_argument('--limit', type=int, help='the first so many prompts of each part')
+    parser.add_argument('--threads', type=int, default=2, help='CPU threads')
     parser.set_defaults(run=run_nsr1k)
 
 
@@ -53,9 +57,16 @@ def run_nsr1k(args: argparse.Namespace) -> int:
     from unifiedmllm_ros.evaluation import nsr1k_benchmark as benchmark
 
     prompts = benchmark.read_prompts(args.data, args.split)
-    samples = (
-        prompts.truth() if args.truth else benchmark.read_predictions(args.predictions, prompts)
-    )
+    if args.limit is not None:
+        prompts = benchmark.Prompts(prompts.spatial[: args.limit], prompts.numerical[: args.limit])
+    if args.model:
+        from unifiedmllm_ros.evaluation.layouts import lay_out_all
+
+        samples = lay_out_all(args.model, prompts, args.threads, args.out)
+    elif args.truth:
+        samples = prompts.truth()
+    else:
+        samples = benchmark.read_predictions(args.predictions, prompts)
     report = benchmark.evaluate(prompts, samples)
     print(benchmark.table(report))
     if args.json:

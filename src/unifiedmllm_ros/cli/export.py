@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     from unifiedmllm_ros.runtime.backends import graphs_folder
 
     folder = model_folder(args.model)
-    if not (folder / 'config.json').is_file():
+    if not any((folder / name).is_file() for name in ('config.json', 'base.json')):
         raise ModelFileError(f'{folder} holds no config.json: give the folder of a trained model')
     try:
         from unifiedmllm_ros.runtime.export import export_model
@@ -98,9 +98,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _model(folder: Path, adapter: Path | None) -> Any:
-    from unifiedmllm_ros.model.modeling import UnifiedMLLMForConditionalGeneration
+    from unifiedmllm_ros.training.results import load_to_run
 
-    model = UnifiedMLLMForConditionalGeneration.from_pretrained(folder)
+    model = load_to_run(folder).model
     if adapter is None:
         return model
     from peft import PeftModel

@@ -83,8 +83,14 @@ class LoraMoELinear(nn.Module, BaseTunerLayer):
     def route(self, x: Tensor, adapter_name: str) -> Tensor:
         """(..., in_features) -> probabilities (..., experts) in float32 that sum to 1."""
         router = self.loramoe_router[adapter_name]
-        logits = router(self._cast_input_dtype(x, router.weight.dtype))
+        logits = router(self._adapters_input(x, router.weight.dtype))
         return torch.softmax(logits, dim=-1, dtype=torch.float32)
+
+    def _adapters_input(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        """In the adapter's type, unless autocast will see to it: it would only cast it back."""
+        if torch.is_autocast_enabled(x.device.type):
+            return x
+        return self._cast_input_dtype(x, dtype)
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """(..., in_features) -> (..., out_features) in the base layer's dtype."""
@@ -101,8 +107,7 @@ class LoraMoELinear(nn.Module, BaseTunerLayer):
         if self.routing is not None:
             self.routing.append((name, probabilities))
         first, second = self.loramoe_A[name], self.loramoe_B[name]
-        x = self.loramoe_dropout[name](self._cast_input_dtype(x, first.weight.dtype))
-        hidden = first(x)
+        hidden = first(self.loramoe_dropout[name](self._adapters_input(x, first.weight.dtype)))
         weights = probabilities.to(hidden.dtype).repeat_interleave(self.r[name], dim=-1)
         return self.scaling[name] * second(hidden * weights)
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from unifiedmllm_ros.model.modeling import NUMBERS
 from unifiedmllm_ros.training.encoding import IGNORED
-
-CHUNK = 1024  # rows whose logits are held in float32 at a time
 
 
 def wanted_rows(labels: Tensor) -> Tensor:
@@ -27,22 +26,35 @@ def answer_loss(logits: Tensor, targets: Tensor, first_number: int, softness: fl
         softness: standard deviation, in coordinates, of the target of a number token; 0: none. The
             entropy of the target itself is no error and left out.
     """
-    parts = [
-        _part(some, goal, first_number, softness)
-        for some, goal in zip(logits.split(CHUNK), targets.split(CHUNK), strict=True)
-    ]
-    return torch.stack(parts).sum() if parts else logits.sum() * 0.0
+    if not len(targets):
+        return logits.sum() * 0.0
+    loss: Tensor = _AnswerLoss.apply(logits, targets, first_number, softness)
+    return loss
 
 
-def _part(logits: Tensor, targets: Tensor, first: int, softness: float) -> Tensor:
-    if not softness:
-        return functional.cross_entropy(logits.float(), targets, reduction='sum')
-    chances = logits.float().log_softmax(-1)
-    number = (targets >= first) & (targets < first + NUMBERS)
-    plain = -chances.gather(-1, targets.unsqueeze(-1)).squeeze(-1)[~number].sum()
-    spread = chances[:, first : first + NUMBERS][number]
-    goal = _bell(targets[number] - first, softness)
-    return plain + torch.special.xlogy(goal, goal).sum() - (goal * spread).sum()
+class _AnswerLoss(torch.autograd.Function):
+    """With the gradient written down: on a CPU a third of the time that autograd's takes."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, targets: Tensor, first: int, softness: float) -> Tensor:
+        total = torch.logsumexp(logits.float(), dim=-1)
+        number = (targets >= first) & (targets < first + NUMBERS) & (softness > 0)
+        goal = _bell(targets[number] - first, max(softness, 1e-9))
+        plain = logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1).float()[~number]
+        spread = logits[number, first : first + NUMBERS].float()
+        ctx.save_for_backward(logits, targets, total, number, goal)
+        ctx.first = first
+        meant = plain.sum() + (goal * spread).sum()
+        return total.sum() - meant + torch.special.xlogy(goal, goal).sum()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        logits, targets, total, number, goal = ctx.saved_tensors
+        chances = (logits.float() - total.unsqueeze(-1)).exp_()
+        rows = torch.nonzero(~number).squeeze(-1)
+        chances[rows, targets[rows]] -= 1.0
+        chances[number, ctx.first : ctx.first + NUMBERS] -= goal
+        return chances.mul_(gradients[0]).to(logits.dtype), None, None, None
 
 
 def _bell(values: Tensor, softness: float) -> Tensor:

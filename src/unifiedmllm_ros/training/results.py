@@ -51,6 +51,17 @@ class Base(BaseModel):
         (folder / BASE_FILE).write_text(self.model_dump_json(indent=2) + '\n', encoding='utf-8')
 
 
+def load_to_run(folder: Path) -> Beginning:
+    """As `load_result`, for answering: rows of new tokens stand in their tables."""
+    from peft.tuners.trainable_tokens import TrainableTokensLayer
+
+    begun = load_result(folder)
+    for module in begun.model.eval().modules():
+        if isinstance(module, TrainableTokensLayer):
+            module.merge()
+    return begun
+
+
 def load_result(folder: Path) -> Beginning:
     """A model of ours: whole, or base and adapter. A LoRA adapter is merged into the base.
 

@@ -120,6 +120,9 @@ def make_trainer(settings: StageSettings, begun: Beginning) -> StageTrainer:
     model = parts.let_learn(begun, settings.trainable)
     if settings.precision == 'bf16' and settings.trainable.language_model != 'full':
         parts.shrink_frozen(model)
+    if not torch.cuda.is_available():
+        # On a CPU the backward pass of fused attention takes longer than all of plain attention.
+        base.language_model.set_attn_implementation('eager')
     if settings.compile:
         for layer in base.language_model.base_model.layers:
             layer.compile(dynamic=True)

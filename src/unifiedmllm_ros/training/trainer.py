@@ -104,7 +104,7 @@ class StageTrainer(Trainer):
         with record_routing(model) as routing:
             output = model(**self._model_inputs(inputs), wanted=wanted, use_cache=False)
         loss = answer_loss(
-            output.logits[0], targets, self._first_number, self.settings.number_softness
+            output.logits.squeeze(0), targets, self._first_number, self.settings.number_softness
         )
         distributed = num_items_in_batch is not None
         loss = loss / (num_items_in_batch if distributed else max(1, len(targets)))
@@ -117,6 +117,8 @@ class StageTrainer(Trainer):
             loss = loss + balance / (self.current_gradient_accumulation_steps if distributed else 1)
         if not bool(torch.isfinite(loss)):
             self._stop_at(inputs, float(loss.detach()))
+        if self.model.training and not loss.requires_grad:
+            loss.requires_grad_()  # no medium that the adapters of stage 1 could learn from
         return (loss, output) if return_outputs else loss
 
     def _balance(self, routing: Any, inputs: dict[str, Any]) -> Tensor | None:
