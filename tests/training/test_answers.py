@@ -116,3 +116,18 @@ def test_nothing_looks_at_padding() -> None:
     assert not bool(batch.mask[1, 0][~padded][:, padded].any())
     # Every row sees something, or its softmax would be over nothing.
     assert bool(batch.mask.any(-1).all())
+
+
+def test_repeated_words_of_an_argument_are_found_in_the_question() -> None:
+    edit = ('Make it sunny please', '<edit>make it sunny</edit>')
+    batch = AnswerCollator(AGAIN)([[Dialogue((MUG, edit))], [Dialogue((MUG,))]])
+    spell = AGAIN.tokenizer.decode
+    copied = [
+        (spell([int(batch.labels.flatten()[row])]), spell([int(batch.ids[0, column])]))
+        for row, column in zip(batch.copy_rows.tolist(), batch.copy_columns.tolist(), strict=True)
+    ]
+    assert ''.join(word for word, _ in copied) == 'make it sunny'
+    assert all(word.strip() == source.strip().lower() for word, source in copied)
+    length = batch.ids.shape[1]
+    assert (batch.copy_rows < length).all(), 'the second scene repeats nothing'
+    assert (batch.copy_columns < batch.copy_rows).all()

@@ -7,7 +7,7 @@ from random import Random
 from unifiedmllm_ros.representation import Response
 from unifiedmllm_ros.tabletop.asked import Asked
 from unifiedmllm_ros.tabletop.referring import View
-from unifiedmllm_ros.tabletop.task_words import DEEDS, SECRETS, held_out
+from unifiedmllm_ros.tabletop.task_words import deed, secret
 
 REPLIES = {
     'hello': 'Hello! What can I do for you?',
@@ -30,12 +30,8 @@ def chat(view: View, rng: Random, split: str) -> Asked | None:
 
 def refusal(view: View, rng: Random, split: str) -> Asked | None:
     """A deed in the world, or a fact that no picture shows."""
-    deed = rng.random() < 0.6
-    words = _drawn(DEEDS if deed else SECRETS, rng, split)
-    reply = CANNOT if deed else UNKNOWN
-    request = 'refuse' if deed else 'unknown'
+    acts = rng.random() < 0.6
+    words = deed(rng, split) if acts else secret(rng, split)
+    reply = CANNOT if acts else UNKNOWN
+    request = 'refuse' if acts else 'unknown'
     return Asked(request, {'p': words}, task='refusal', answer=Response((reply,)))
-
-
-def _drawn(words: tuple[str, ...], rng: Random, split: str) -> str:
-    return rng.choice([w for w in words if held_out(w) == (split == 'test')])

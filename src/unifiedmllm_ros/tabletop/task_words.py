@@ -106,7 +106,7 @@ _SOUNDING = _list(
     in a small room | far away | close by | getting louder | getting quieter"""
 )
 
-DEEDS = _list(
+_DEEDS = _list(
     """wash the dishes | cook dinner | open the window | close the door | call my mother
     drive me home | book a flight | send an email | play chess with me | buy some bread
     clean the floor | dance | make me a coffee | turn on the radio | switch off the lights
@@ -115,16 +115,48 @@ DEEDS = _list(
     set an alarm | write me a poem | do my homework | move the table | lift the chair | jump
     water the plants | iron my shirt | read me a story | order a taxi"""
 )
-"""What no expert does."""
+_CHORES = _list(
+    'wash | clean | open | close | fix | carry | lift | push | sell | buy | burn | hide | kick'
+)
+_CHORE_THINGS = _list(
+    """the dishes | the window | the door | the floor | the chair | the car | the garden | the shirt
+    the letter | the radio | the battery | the fridge | the oven | the bed | the guitar
+    the bicycle | the house | the boat | some bread | a new phone"""
+)
 
-SECRETS = _list(
+_SECRETS = _list(
     """what time it is | what the weather is like | who won the match | what day it is today
     who the president is | how old i am | where i live | what is in the next room | my name
     how much this costs | what the mug weighs | who put this here | when the shop opens
     what happened yesterday | what is behind the wall | the capital of france | my phone number
     how hot it is outside | who owns the book | the price of gold"""
 )
-"""What no picture shows."""
+_FACTS = _list(
+    """who owns {} | what {} weighs | how much {} costs | where {} was made | who made {}
+    how old {} is | who sold {} | when {} was bought | what {} is worth | who broke {}"""
+)
+_FACT_THINGS = _list(
+    """the mug | the bowl | the book | the plate | the bottle | the can | the box | the basket
+    the house | the car | this | the table | the tray | the pan"""
+)
+
+_CHORES_DONE = tuple(f'{verb} {thing}' for verb in _CHORES for thing in _CHORE_THINGS)
+_FACTS_ASKED = tuple(fact.format(thing) for fact in _FACTS for thing in _FACT_THINGS)
+
+
+def deed(rng: Random, split: str) -> str:
+    """What no expert does: a deed in the world; for testing a held-out one."""
+    chore = rng.random() < 0.5
+    return _drawn(_CHORES_DONE if chore else _DEEDS, rng, split)
+
+
+def secret(rng: Random, split: str) -> str:
+    """What no picture shows; for testing a held-out one."""
+    return _drawn(_FACTS_ASKED if rng.random() < 0.5 else _SECRETS, rng, split)
+
+
+def _drawn(words: tuple[str, ...], rng: Random, split: str) -> str:
+    return rng.choice([w for w in words if held_out(w) == (split == 'test')])
 
 
 def held_out(words: str) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unifiedmllm_ros.model.processing import UnifiedMLLMProcessor
+from unifiedmllm_ros.representation import TASKS
 
 IGNORED = -100
 LAYOUT = 'layout'  # the task whose boxes are no things of the picture
@@ -45,6 +47,9 @@ class Batch:
     again: (N,) rows of the flattened sequence at which the visual tokens of a turn stand again;
     turn_boxes: (P, 4) the boxes that turn box_turn (P,) answers with. Turns whose boxes are no
     things of the picture (a layout's) have neither, nor have they rows in box_rows.
+
+    copy_rows: (C,) rows of the flattened sequence at which a token of an argument is to be
+    predicted that the question holds; copy_columns: (C,) where in the row's own sequence it does.
     """
 
     ids: Tensor
@@ -58,12 +63,15 @@ class Batch:
     again: Tensor
     turn_boxes: Tensor
     box_turn: Tensor
+    copy_rows: Tensor
+    copy_columns: Tensor
 
 
 @dataclass
 class _Row:
     """One sequence in the making; `group` numbers its dialogues, `points` says whose boxes are
-    things of the picture, `turns` are (place of the visual tokens, boxes)."""
+    things of the picture, `turns` are (place of the visual tokens, boxes), `copies` are (place
+    before a copied token, place of what it copies)."""
 
     ids: list[int]
     positions: list[int]
@@ -72,6 +80,7 @@ class _Row:
     regions_at: list[int]
     points: list[bool]
     turns: list[tuple[int, NDArray[np.float32]]]
+    copies: list[tuple[int, int]]
 
     def extend(self, other: _Row, number: int, start: int) -> None:
         """Append a dialogue, whose positions begin at `start`."""
@@ -83,6 +92,7 @@ class _Row:
         self.regions_at += [at + offset if at >= 0 else 1 for at in other.regions_at]
         self.points += other.points
         self.turns += [(place + offset, boxes) for place, boxes in other.turns]
+        self.copies += [(place + offset, source + offset) for place, source in other.copies]
 
 
 class AnswerCollator:
@@ -94,6 +104,10 @@ class AnswerCollator:
         self.prefix = processor.encode_prefix()
         self.first_number = int(processor.number_ids[0])
         self.phrase_open = processor.token_id('<p>')
+        tasks = processor.config.tasks or TASKS
+        self.arguments = {processor.token_id(f'<{task}>') for task in tasks}
+        self.ends = {self.phrase_open, *(processor.token_id(f'</{task}>') for task in tasks)}
+        self.spelling: dict[int, str] = {}
         self.unseen = processor.token_id(f'<{LAYOUT}>')
 
     def __call__(self, scenes: Sequence[Sequence[Dialogue]]) -> Batch:
@@ -121,6 +135,12 @@ class AnswerCollator:
         ]
         counts = [len(found) for _, found in turns]
         turn_boxes = [found for _, found in turns] or [np.zeros((0, 4), np.float32)]
+        copies = [
+            (number * longest + place, source)
+            for number, row in enumerate(packed)
+            for place, source in row.copies
+        ]
+        copied = np.array(copies, np.int64).reshape(-1, 2)
         arrays = (
             columns['ids'],
             columns['positions'],
@@ -133,15 +153,22 @@ class AnswerCollator:
             np.array([place for place, _ in turns], np.int64),
             np.concatenate(turn_boxes),
             np.repeat(np.arange(len(turns)), counts),
+            copied[:, 0],
+            copied[:, 1],
         )
         return Batch(*map(torch.from_numpy, arrays))
 
     def _dialogue(self, dialogue: Dialogue) -> _Row:
-        made = _Row([], [], [], [], [], [], [])
+        made = _Row([], [], [], [], [], [], [], [])
         for question, answer in dialogue.turns:
             asked = self.processor.encode_question(question)
             said = [*self.processor.encode_answer(answer), self.processor.eos_id]
             points = self.unseen not in said
+            start = len(made.ids)
+            made.copies += [
+                (start + len(asked) + place - 1, start + source)
+                for place, source in self._copied(asked, said)
+            ]
             again = asked.index(self.processor.image_id) if self._looks_again else -1
             if again >= 0 and points:
                 made.turns.append((len(made.ids) + again, self._spelled(said)))
@@ -151,6 +178,29 @@ class AnswerCollator:
             made.ids += asked + said
             made.labels += [IGNORED] * (len(asked) - 1) + said + [IGNORED]
         return made
+
+    def _copied(self, asked: Sequence[int], said: Sequence[int]) -> list[tuple[int, int]]:
+        """(place in the answer, place in the question) of the words that an argument repeats."""
+        opened = [place for place, token in enumerate(said) if token in self.arguments]
+        if not opened:
+            return []
+        start = opened[0] + 1
+        ends = (i for i in range(start, len(said)) if said[i] in self.ends)
+        argument = [self._spelled_as(token) for token in said[start : next(ends)]]
+        question = [self._spelled_as(token) for token in asked]
+        matcher = SequenceMatcher(None, argument, question, autojunk=False)
+        return [
+            (start + block.a + step, block.b + step)
+            for block in matcher.get_matching_blocks()
+            for step in range(block.size)
+        ]
+
+    def _spelled_as(self, token: int) -> str:
+        """A token's text without case and the space before it."""
+        if token not in self.spelling:
+            text = self.processor.tokenizer.decode([token], skip_special_tokens=True)
+            self.spelling[token] = text.strip().lower()
+        return self.spelling[token]
 
     @property
     def _looks_again(self) -> bool:
@@ -169,6 +219,7 @@ class AnswerCollator:
             [0] * start,
             [1] * start,
             [False] * start,
+            [],
             [],
         )
         for number, dialogue in enumerate(dialogues, start=1):

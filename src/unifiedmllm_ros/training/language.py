@@ -7,7 +7,8 @@ supervision: Mi et al., 2016; Liu et al., 2017):
 - in the second layer, a word that names things looks at the regions it names, in the third at
   those that it names together with the words before it, and at <bos> where there are none;
 - in the last but one, whoever writes a box's x1, y1, x2 or y2 looks at its region with a head of
-  its own for each, which otherwise rests on <bos>; whoever names a thing looks at its region too;
+  its own for each, which otherwise rests on <bos>; whoever names a thing looks at its region too,
+  and whoever repeats the user's words in an argument looks at them in the question;
 - where the visual tokens stand again behind a question, a linear probe must tell from each one's
   state whether its region is among those that the answer points at (the probe is thrown away).
 """
@@ -67,7 +68,8 @@ COPY_GAIN = 4.0  # of a copied coordinate over what the layer gets; numbers then
 PROSE_WEIGHT = 3.0
 EDGE_HEADS = (0, 1, 2, 3)
 NAME_HEADS = (4, 5)
-LOOKS = ('match', 'phrase', 'name', 'edge')
+COPY_HEADS = (6, 7)
+LOOKS = ('match', 'phrase', 'name', 'edge', 'copy')
 RESTING_SHARE = 0.25
 WORTH_COMPILING = 500  # steps; compiling takes half a minute and makes a step a third shorter
 
@@ -254,7 +256,7 @@ def losses(
 
         match, edges = looks(MATCH_LAYER, MATCH_HEADS), looks(REFER_LAYER, EDGE_HEADS)
         phrase = looks(PHRASE_LAYER, PHRASE_HEADS)
-        names = looks(REFER_LAYER, NAME_HEADS)
+        names, copies = looks(REFER_LAYER, NAME_HEADS), looks(REFER_LAYER, COPY_HEADS)
         referring = output.hidden_states[range(len(decoder.layers))[REFER_LAYER]]
         probed = probe(referring).flatten().float()
     naming_words = model.word_ids[naming_rows(model.config)]
@@ -274,6 +276,7 @@ def losses(
     found = names.float().mean(1).flatten(0, 1)[name_rows]
     found = found.gather(-1, look_columns(at[name_rows], count))[:, 1:].argmax(-1)
     first_look = torch.ones_like(at)
+    source = torch.tensor([[0.0, 1.0]]).expand(len(batch.copy_rows), -1)
     parts = {
         'token': token_loss(
             logits.float(), labels[taught], model.config.first_number_id, recipe.softness
@@ -282,6 +285,7 @@ def losses(
         'phrase': look_loss(phrase, batch.mask, ends, together, first_look[ends]),
         'name': look_loss(names, batch.mask, name_rows, shares, at[name_rows]),
         'edge': torch.stack(edge_losses).mean(),
+        'copy': look_loss(copies, batch.mask, batch.copy_rows, source, batch.copy_columns),
         'name_right': (found == wanted[naming]).float().mean(),
         'coordinate_error': _coordinate_error(logits, labels[taught], model.config.first_number_id),
     }
@@ -445,7 +449,7 @@ def train_language(
                 file.write(json.dumps(line) + '\n')
             recent = []
         if (step + 1) % recipe.save_every == 0 or step + 1 == recipe.steps:
-            torch.save(
-                {'model': model.state_dict(), 'step': step + 1},
-                folder / f'{name}.pt',
-            )
+            # Written beside and renamed, so that there is always a whole checkpoint.
+            beside = folder / f'{name}.pt.part'
+            torch.save({'model': model.state_dict(), 'step': step + 1}, beside)
+            beside.replace(folder / f'{name}.pt')

@@ -8,6 +8,7 @@ export      write models/tabletop-nano and models/mask-nano
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -24,14 +25,23 @@ from unifiedmllm_ros.model.modeling import UnifiedMLLMForConditionalGeneration
 from unifiedmllm_ros.model.processing import UnifiedMLLMProcessor
 from unifiedmllm_ros.model.regions import Regions, mirror
 from unifiedmllm_ros.model.tokenizer import build_tokenizer
+from unifiedmllm_ros.representation import Response, TaskCall, format
 from unifiedmllm_ros.runtime.calibration import PICTURES, Example
 from unifiedmllm_ros.runtime.export import export_mask_network, export_model
 from unifiedmllm_ros.tabletop.dialogues import dialogue
 from unifiedmllm_ros.tabletop.lexicon import Lexicon, default_lexicon
 from unifiedmllm_ros.tabletop.pictures import read_picture
-from unifiedmllm_ros.tabletop.questions import KINDS, LOOKING, Question, corpus, questions
+from unifiedmllm_ros.tabletop.questions import (
+    KINDS,
+    LOOKING,
+    MADE_OF_WORDS,
+    Question,
+    corpus,
+    questions,
+)
 from unifiedmllm_ros.tabletop.record import SceneRecord, read_scenes
 from unifiedmllm_ros.tabletop.symbolic import sample_scene
+from unifiedmllm_ros.tabletop.task_words import composed, held_out
 from unifiedmllm_ros.training.answers import AnswerCollator, Batch, Dialogue
 from unifiedmllm_ros.training.front_cache import FrontCache
 from unifiedmllm_ros.training.imagined import imagine_regions
@@ -54,12 +64,16 @@ MASK = 'mask-nano'
 HARD_KINDS = ('relation', 'order', 'several', 'use', 'count', 'yesno', 'superlative', 'track')
 LATE_KINDS = ('layout', 'caption', 'add', 'edit', 'videdit', 'imgvid', 'audgen', 'refusal')
 MIXTURE: tuple[tuple[tuple[str, ...], float], ...] = (
-    (HARD_KINDS, 0.35),
-    (LOOKING, 0.1),
-    (LATE_KINDS, 0.3),
-    (KINDS, 0.25),
+    (HARD_KINDS, 0.4),
+    (LOOKING, 0.05),
+    (LATE_KINDS, 0.25),
+    (('layout',), 0.1),
+    (KINDS, 0.2),
 )
 DIALOGUE_SHARE = 0.5  # of the scenes have a true dialogue
+JUMBLED_SHARE = 0.4
+# Where a request does not name what it is about, its words alone tell an edit from a refusal.
+MEDIA = re.compile('pictur|image|photo|draw|sketch|video|clip|film|movie|frame|sound|audio|noise')
 TEXT_TOKENS = 3000
 CORPUS_LINES = 60_000
 COPY_SCENES = 1000  # enough to fit the map from regions to their edges
@@ -120,7 +134,7 @@ def dialogues(scene: SceneRecord, rng: Random, count: int, lexicon: Lexicon) -> 
     if rng.random() < DIALOGUE_SHARE:
         talk = dialogue(scene, rng, 'train', 3, lexicon)
         made.append(Dialogue(tuple((q.text, q.answer_text) for q in talk)))
-    turns = [(q.text, q.answer_text) for q in _asked(scene, rng, count, lexicon)]
+    turns = [_spelled(question, rng) for question in _asked(scene, rng, count, lexicon)]
     while turns:
         length = rng.choice((1, 1, 1, 1, 1, 1, 1, 2, 3))
         made.append(Dialogue(tuple(turns[:length])))
@@ -128,6 +142,22 @@ def dialogues(scene: SceneRecord, rng: Random, count: int, lexicon: Lexicon) -> 
     # What does not fit into the sequence is left out from the end.
     rng.shuffle(made)
     return made
+
+
+def _spelled(question: Question, rng: Random) -> tuple[str, str]:
+    """Text and answer; some arguments are jumbled, so that they must be copied, not recognised."""
+    if question.kind in MADE_OF_WORDS and rng.random() < JUMBLED_SHARE:
+        argument, other = question.answer.calls[0].argument, jumbled(rng)
+        text = question.text.replace(argument, other)
+        if text != question.text and MEDIA.search(question.template) and not held_out(other):
+            return text, format(Response((TaskCall(question.kind, other),)))
+    return question.text, question.answer_text
+
+
+def jumbled(rng: Random) -> str:
+    """The beginning of one composition and the end of another."""
+    head, tail = (composed(rng.choice(MADE_OF_WORDS), rng, 'train').split() for _ in range(2))
+    return ' '.join(head[: rng.randint(1, len(head))] + tail[rng.randrange(len(tail)) :])
 
 
 def spoken(rng: Random, count: int, lexicon: Lexicon) -> Iterator[str]:
