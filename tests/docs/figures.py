@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from tests.docs.export_tables import export
 from tests.docs.runtime_tables import runtime
 from tests.docs.tables import ROOT, Parts, table, write
 
@@ -128,6 +129,7 @@ FIGURES: Parts = {
         'tests': tests,
         'speed': speed,
         'runtime': runtime,
+        'export': export,
         'machine': machine,
     },
     'models/tabletop-nano/README.md': {'kinds': kinds},
