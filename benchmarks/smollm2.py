@@ -53,20 +53,21 @@ Measure = Callable[[list[int]], tuple[float, float]]
 
 
 def _ours(bits: Bits, threads: int) -> Measure:
+    from unifiedmllm_ros.runtime.engine import Row
     from unifiedmllm_ros.runtime.onnx_decoder import OnnxDecoder
     from unifiedmllm_ros.runtime.onnx_session import SessionOptions, open_session
 
     manifest = _exported(bits)
-    file = CACHE / f'int{bits}' / manifest.graphs['decoder'].file
+    file = _folder(bits) / manifest.graphs['decoder'].file
     decoder = OnnxDecoder(open_session(file, SessionOptions('cpu', threads)), manifest, 'cpu')
 
     def measure(ids: list[int]) -> tuple[float, float]:
         cache = decoder.new_cache()
         start = time.perf_counter()
-        token = int(decoder.step(ids, cache, None, 1)[-1].argmax())
+        token = int(decoder.step([Row(ids, cache, last=1)])[0].argmax())
         prefilled = time.perf_counter()
         for _ in range(ANSWER):
-            token = int(decoder.step([token], cache, None, 1)[-1].argmax())
+            token = int(decoder.step([Row([token], cache)])[0].argmax())
         return len(ids) / (prefilled - start), ANSWER / (time.perf_counter() - prefilled)
 
     return measure
@@ -109,11 +110,17 @@ def source() -> Path:
 def _exported(bits: Bits) -> Any:
     from unifiedmllm_ros.runtime.manifest import MANIFEST_FILE, Manifest
 
-    folder = CACHE / f'int{bits}'
+    folder = _folder(bits)
     if not (folder / MANIFEST_FILE).is_file():
         folder.mkdir(parents=True, exist_ok=True)
         (folder / MANIFEST_FILE).write_text(_export(folder, bits).model_dump_json())
     return Manifest.load(folder)
+
+
+def _folder(bits: Bits) -> Path:
+    from unifiedmllm_ros.runtime.manifest import FORMAT
+
+    return CACHE / f'int{bits}.{FORMAT}'
 
 
 def _export(folder: Path, bits: Bits) -> Any:

@@ -32,7 +32,10 @@ from unifiedmllm_ros.model.protocol import (
     Features,
     ModelInfo,
     MultimodalModel,
+    Question,
     Turn,
+    encode_all,
+    stream_all,
 )
 from unifiedmllm_ros.representation import (
     IncrementalParser,
@@ -92,6 +95,26 @@ class Answer:
 
 
 @dataclass(frozen=True, eq=False)
+class Request:
+    """One of several questions that are asked together; see Perceiver.ask for the fields.
+
+    image: what it is about; None for the image that was set, or the session's. Requests with the
+    same array share what is computed of it.
+    """
+
+    instruction: str
+    image: NDArray[np.uint8] | None = None
+    history: Sequence[Turn] = ()
+    session: Session | None = None
+    on_text: OnText | None = None
+    on_progress: OnProgress = unheard
+    cancel: Cancel | EventLike | None = None
+    execute: bool = True
+    mask_all: bool = False
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
 class _Seen:
     image: NDArray[np.uint8]
     features: Features
@@ -138,7 +161,7 @@ class Perceiver:
         """
         self._seen = self._made = None
         check_image(image)
-        self._seen = self._look(image)
+        (self._seen,) = self._look([image])
 
     def ask(
         self,
@@ -167,39 +190,54 @@ class Perceiver:
         Raises InstructionError, NoImageError, Cancelled, or what the model raises. A
         call that fails does not take the answer away: it is one of its failures.
         """
-        question = clean_instruction(instruction)
-        seen = self._image(session)
-        stop = as_cancel(cancel)
-        check(stop, 'the question')
-        stages = {'encode': seen.encode_ms, 'decode': 0.0, 'experts': 0.0}
-        reading = _Reading(on_text or _silent)
-        with _timed(stages, 'decode'), self._refusing(seen, question):
-            turns = tuple(history) or (session.turns if session else ())
-            conversation = Conversation(question, turns)
-            for chunk in self.model.stream(seen.features, conversation, stop):
-                reading.take(chunk.text, chunk.confidence)
-                check(stop, 'the question')
-            response, problems = reading.close()
-        work = _Work(self.router, seen.image, session, seed, on_progress, stop)
-        with _timed(stages, 'experts'):
-            if execute:
-                work.carry_out(response, mask_all)
-        answer = Answer(
-            question,
-            ''.join(reading.raw),
-            response,
-            problems,
-            work.masks,
-            tuple(work.results),
-            tuple(work.failures),
-            stages,
-            self.model.info,
-            tuple(work.calls),
-            work.made,
+        request = Request(
+            instruction,
+            history=history,
+            session=session,
+            on_text=on_text,
+            on_progress=on_progress,
+            cancel=cancel,
+            execute=execute,
+            mask_all=mask_all,
+            seed=seed,
         )
-        if session is not None:
-            session.end_turn(answer.turn, response.regions)
+        ((_, answer),) = self.ask_all([request])
+        if isinstance(answer, UnifiedMLLMError):
+            raise answer
         return answer
+
+    def ask_all(
+        self, requests: Sequence[Request]
+    ) -> Iterator[tuple[int, Answer | UnifiedMLLMError]]:
+        """Ask several questions, about one image or several cameras', together.
+
+        Gives each answer with its place among the requests as soon as it is there, its task calls
+        carried out, or what `ask` would have raised. Each is what it would be if it were asked
+        alone; together they take less time, where the model can (model.protocol.BatchModel).
+        """
+        talks: list[_Talk] = []
+        for place, seen in enumerate(self._seen_by(requests)):
+            try:
+                talks.append(_Talk(place, requests[place], _known(seen)))
+            except UnifiedMLLMError as refusal:
+                yield place, refusal
+        started, decode_ms = time.perf_counter(), 0.0
+        for talk, error in _listen(self.model, talks) if talks else ():
+            decode_ms += (time.perf_counter() - started) * 1000
+            yield talk.place, self._end(talk, error, decode_ms)
+            started = time.perf_counter()
+
+    def _end(
+        self, talk: _Talk, error: UnifiedMLLMError | None, decode_ms: float
+    ) -> Answer | UnifiedMLLMError:
+        """Carry out what an answer calls for; returns the answer, or why there is none."""
+        try:
+            if error is not None:
+                raise self._refused(talk, error)
+            check(talk.cancel, 'the question')
+            return talk.answer(self.router, self.model.info, decode_ms)
+        except UnifiedMLLMError as failure:
+            return failure
 
     def close(self) -> None:
         """Forget the image and unload the experts."""
@@ -207,39 +245,123 @@ class Perceiver:
         if self.router is not None:
             self.router.close()
 
-    def _image(self, session: Session | None) -> _Seen:
+    def _seen_by(self, requests: Sequence[Request]) -> list[_Seen | UnifiedMLLMError]:
+        """Look at the images that come with requests, at all together; at each once."""
+        new = {id(r.image): r.image for r in requests if r.image is not None}
+        seen: dict[int, _Seen | UnifiedMLLMError] = {}
+        for key, image in list(new.items()):
+            try:
+                check_image(image)
+            except UnifiedMLLMError as error:
+                seen[key] = error
+                del new[key]
+        if new:
+            seen |= zip(new, self._look(list(new.values())), strict=True)
+        return [
+            self._image(request.session) if request.image is None else seen[id(request.image)]
+            for request in requests
+        ]
+
+    def _image(self, session: Session | None) -> _Seen | UnifiedMLLMError:
         if session is not None:
             if self._seen is not None:
                 session.see(self._seen.image)
             if session.image is not None and session.changed:
                 return self._look_at_made(session.image)
         if self._seen is None:
-            raise NoImageError('there is no image to ask about: call set_image() first')
+            return NoImageError('there is no image to ask about: call set_image() first')
         return self._seen
 
     def _look_at_made(self, image: NDArray[np.uint8]) -> _Seen:
         if self._made is None or self._made.image is not image:
             check_image(image)
-            self._made = self._look(image)
+            (self._made,) = self._look([image])
         return self._made
 
-    @contextmanager
-    def _refusing(self, seen: _Seen, question: str) -> Iterator[None]:
+    def _refused(self, talk: _Talk, error: UnifiedMLLMError) -> UnifiedMLLMError:
         """Keep the frame of an answer that the model's numbers spoil."""
-        try:
-            yield
-        except NotFiniteError as error:
-            from unifiedmllm_ros.runtime.refused import save_refused
+        if not isinstance(error, NotFiniteError):
+            return error
+        from unifiedmllm_ros.runtime.refused import save_refused
 
-            info = self.model.info
-            facts = {'question': question, 'error': str(error), 'model': info.name}
-            facts |= {'backend': info.backend, 'precision': info.precision, 'device': info.device}
-            raise NotFiniteError(f'{error}; {save_refused(seen.image, facts)}') from error
+        info = self.model.info
+        facts = {'question': talk.text, 'error': str(error), 'model': info.name}
+        facts |= {'backend': info.backend, 'precision': info.precision, 'device': info.device}
+        return NotFiniteError(f'{error}; {save_refused(talk.seen.image, facts)}')
 
-    def _look(self, image: NDArray[np.uint8]) -> _Seen:
+    def _look(self, images: Sequence[NDArray[np.uint8]]) -> list[_Seen]:
         start = time.perf_counter()
-        features = self.model.encode(image)
-        return _Seen(image, features, (time.perf_counter() - start) * 1000)
+        features = encode_all(self.model, images)
+        encode_ms = (time.perf_counter() - start) * 1000
+        return [_Seen(image, f, encode_ms) for image, f in zip(images, features, strict=True)]
+
+
+class _Talk:
+    """A question that is being answered."""
+
+    def __init__(self, place: int, request: Request, seen: _Seen) -> None:
+        self.place, self.seen = place, seen
+        self.text = clean_instruction(request.instruction)
+        self.cancel = as_cancel(request.cancel)
+        self.reading = _Reading(request.on_text or _silent)
+        self._request = request
+        check(self.cancel, 'the question')
+
+    @property
+    def question(self) -> Question:
+        """What the model is asked."""
+        session = self._request.session
+        turns = tuple(self._request.history) or (session.turns if session else ())
+        return Question(self.seen.features, Conversation(self.text, turns), self.cancel)
+
+    def answer(self, router: Router | None, model: ModelInfo, decode_ms: float) -> Answer:
+        """Read what was written, and carry out what it calls for."""
+        request, session = self._request, self._request.session
+        response, problems = self.reading.close()
+        stages = {'encode': self.seen.encode_ms, 'decode': decode_ms, 'experts': 0.0}
+        image = self.seen.image
+        work = _Work(router, image, session, request.seed, request.on_progress, self.cancel)
+        with _timed(stages, 'experts'):
+            if request.execute:
+                work.carry_out(response, request.mask_all)
+        answer = Answer(
+            self.text,
+            ''.join(self.reading.raw),
+            response,
+            problems,
+            work.masks,
+            tuple(work.results),
+            tuple(work.failures),
+            stages,
+            model,
+            tuple(work.calls),
+            work.made,
+        )
+        if session is not None:
+            session.end_turn(answer.turn, response.regions)
+        return answer
+
+
+def _listen(
+    model: MultimodalModel, talks: Sequence[_Talk]
+) -> Iterator[tuple[_Talk, UnifiedMLLMError | None]]:
+    """Read answers while they are written; gives each at its end, with the error that ended it."""
+    left = dict(enumerate(talks))
+    try:
+        for piece in stream_all(model, [talk.question for talk in talks]):
+            if piece.chunk is not None:
+                left[piece.place].reading.take(piece.chunk.text, piece.chunk.confidence)
+            else:
+                yield left.pop(piece.place), piece.error
+    except UnifiedMLLMError as error:
+        for talk in left.values():
+            yield talk, error
+
+
+def _known(seen: _Seen | UnifiedMLLMError) -> _Seen:
+    if isinstance(seen, UnifiedMLLMError):
+        raise seen
+    return seen
 
 
 class _Reading:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import cv2
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from tests.nodes.graph import Graph, header, picture, raw_image
 from unifiedmllm_ros.bridge.image import rgb_to_jpeg
 from unifiedmllm_ros.errors import ModelError
+from unifiedmllm_ros.model.protocol import Piece, Question
 from unifiedmllm_ros.msg import ErrorCode
 
 ABORTED, CANCELED = GoalStatus.STATUS_ABORTED, GoalStatus.STATUS_CANCELED
@@ -100,6 +103,37 @@ def test_a_question_too_many_is_refused(graph: Graph) -> None:
     graph.model.gate.set()
     for handle in (first, second):
         assert graph.result(handle.get_result_async()).status == SUCCEEDED
+
+
+def test_questions_that_wait_are_answered_together(graph: Graph) -> None:
+    graph.activate()
+    model = graph.model
+    batches: list[list[str]] = []
+
+    def stream_all(questions: Sequence[Question]) -> Iterator[Piece]:
+        batches.append([question.conversation.question for question in questions])
+        for place, one in enumerate(questions):
+            for chunk in model.stream(one.features, one.conversation, one.cancel):
+                yield Piece(place, chunk)
+            yield Piece(place)
+
+    model.encode_all = lambda images: [model.encode(image) for image in images]
+    model.stream_all = stream_all
+    model.gate.clear()
+    first = graph.ask_handle('find the mug', image=raw_image(1))
+    assert model.started.wait(10)
+    asked = [('find the mug', raw_image(2)), ('find all bowls', raw_image(3))]
+    asked += [('is there a hammer?', raw_image(4)), ('find the mug', Image(encoding='rgb9'))]
+    handles = [graph.ask_handle(question, image=image) for question, image in asked]
+    graph.result(handles[2].cancel_goal_async())
+    model.gate.set()
+    ends = [graph.result(handle.get_result_async()) for handle in (first, *handles)]
+    assert [end.status for end in ends] == [SUCCEEDED, SUCCEEDED, SUCCEEDED, CANCELED, ABORTED]
+    assert ends[4].result.error_code == ErrorCode.INVALID_IMAGE
+    assert batches == [['find the mug'], ['find the mug', 'find all bowls']]
+    assert ends[2].result.response.header == header(3)
+    assert len(ends[2].result.detections.detections) == 2
+    assert ends[1].result.response.text == 'The mug is here.'
 
 
 def test_a_node_that_is_not_active_says_so(graph: Graph) -> None:

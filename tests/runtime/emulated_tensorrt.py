@@ -21,7 +21,12 @@ from unifiedmllm_ros.errors import GpuMemoryError
 from unifiedmllm_ros.runtime.tensorrt_build import DecoderProfile
 from unifiedmllm_ros.runtime.tensorrt_library import Library
 
-_TYPES = {'tensor(float)': np.float32, 'tensor(int64)': np.int64, 'tensor(float16)': np.float16}
+_TYPES = {
+    'tensor(float)': np.float32,
+    'tensor(int64)': np.int64,
+    'tensor(float16)': np.float16,
+    'tensor(bool)': np.bool_,
+}
 
 
 class HostCuda:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,6 +24,7 @@ from unifiedmllm_ros.runtime import backends, doctor, onnx_session
 from unifiedmllm_ros.runtime.backends import Machine, choose, open_engine
 from unifiedmllm_ros.runtime.cuda import CudaRuntime
 from unifiedmllm_ros.runtime.doctor import diagnose, faster
+from unifiedmllm_ros.runtime.engine import Row
 from unifiedmllm_ros.runtime.gpu import Gpu, gpus
 from unifiedmllm_ros.runtime.manifest import Manifest
 from unifiedmllm_ros.runtime.memory import check_main_memory
@@ -224,8 +226,8 @@ def test_an_answer_of_nan_is_refused_and_its_frame_kept(
     perceiver.set_image(image)
     vocab = model.processor.vocab_size
 
-    def spoilt(ids: object, cache: object, features: object, last: int) -> np.ndarray:
-        return np.full((last, vocab), np.nan, np.float32)
+    def spoilt(rows: Sequence[Row]) -> list[np.ndarray]:
+        return [np.full((row.wanted, vocab), np.nan, np.float32) for row in rows]
 
     with monkeypatch.context() as patch:
         patch.setattr(model._engine._decoder, 'step', spoilt)

@@ -16,8 +16,10 @@ def test_sums_and_rates() -> None:
     counts = Counts()
     counts.add_prompt(40, 30)
     tokens = [DecodedToken(1, -0.1, forced=False), DecodedToken(2, 0.0, forced=True)]
-    counts.add_pass(tokens, drafted=4, accepted=1, seconds=0.25)
-    counts.add_pass(tokens[:1], drafted=0, accepted=0, seconds=0.25)
+    counts.add_pass(0.25)
+    counts.add_tokens(tokens, drafted=4, accepted=1)
+    counts.add_pass(0.25)
+    counts.add_tokens(tokens[:1], drafted=0, accepted=0)
     assert (counts.answers, counts.passes, counts.tokens, counts.forced) == (1, 2, 3, 1)
     assert counts.tokens_per_second == 6
     assert (counts.reuse_rate, counts.acceptance_rate) == (0.75, 0.25)

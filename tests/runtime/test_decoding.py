@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from unifiedmllm_ros.errors import Cancelled, InstructionError, ModelError
+from unifiedmllm_ros.errors import Cancelled, InstructionError, ModelError, UnifiedMLLMError
 from unifiedmllm_ros.representation import parse
 from unifiedmllm_ros.runtime.context import Context
-from unifiedmllm_ros.runtime.decoding import DecodedToken, Decoder
-from unifiedmllm_ros.runtime.engine import Array
+from unifiedmllm_ros.runtime.decoding import Asked, DecodedToken, Decoder
+from unifiedmllm_ros.runtime.engine import Array, Row
 from unifiedmllm_ros.runtime.grammar import Grammar
 from unifiedmllm_ros.runtime.onnx_engine import OnnxEngine
 
@@ -36,15 +36,9 @@ class PushedEngine:
     def encode_image(self, pixels: Array) -> Array:
         return self._engine.encode_image(pixels)
 
-    def step(
-        self,
-        ids: Sequence[int],
-        cache: Any,
-        features: Array | None = None,
-        last: int | None = None,
-    ) -> Array:
-        self.lengths.append(len(ids))
-        return self._engine.step(ids, cache, features, last) + self._bias
+    def step_all(self, rows: Sequence[Row]) -> list[Array]:
+        self.lengths.append(sum(len(row.ids) for row in rows))
+        return [logits + self._bias for logits in self._engine.step_all(rows)]
 
 
 @pytest.fixture(scope='module')
@@ -93,7 +87,7 @@ def test_tokens_and_logits_equal_those_of_the_plain_loop(
     prompt = tiny.processor.encode_question(question)
     context = prefix(pushed, tiny, seed)
     expected, logprobs = plain_loop(pushed, context, prompt, grammar, limit=50)
-    tokens = list(Decoder(grammar, 50).stream(context.fork(), prompt))
+    tokens = list(Decoder(grammar, 50).stream(Asked(context.fork(), prompt)))
     assert [token.id for token in tokens] == expected
     # Over some hundred allowed tokens, so that equal ones speak for equal logits.
     assert [token.logprob for token in tokens] == pytest.approx(logprobs, abs=1e-4)
@@ -111,7 +105,7 @@ def answer(
     engine: Any, tiny: TinyModel, grammar: Grammar, question: str, limit: int = 60
 ) -> list[DecodedToken]:
     prompt = tiny.processor.encode_question(question)
-    return list(Decoder(grammar, limit).stream(prefix(engine, tiny), prompt))
+    return list(Decoder(grammar, limit).stream(Asked(prefix(engine, tiny), prompt)))
 
 
 def test_forced_tokens_cost_no_forward_pass(
@@ -161,15 +155,93 @@ def test_cancel_stops_before_the_next_forward_pass(
 ) -> None:
     context = prefix(pushed, tiny)
     stopped = False
-    stream = Decoder(grammar).stream(
-        context, tiny.processor.encode_question('find'), cancel=lambda: stopped
-    )
+    asked = Asked(context, tiny.processor.encode_question('find'), cancel=lambda: stopped)
+    stream = Decoder(grammar).stream(asked)
     next(stream)
     passes = len(pushed.lengths)
     stopped = True
     with pytest.raises(Cancelled):
         list(stream)
     assert len(pushed.lengths) == passes
+
+
+def together(
+    decoder: Decoder, asked: Sequence[Asked]
+) -> tuple[list[list[DecodedToken]], dict[int, UnifiedMLLMError]]:
+    tokens: list[list[DecodedToken]] = [[] for _ in asked]
+    errors = {}
+    for place, said in decoder.stream_all(asked):
+        if isinstance(said, UnifiedMLLMError):
+            errors[place] = said
+        else:
+            tokens[place] += said
+    return tokens, errors
+
+
+def test_answers_decoded_together_equal_single_ones(
+    tiny: TinyModel, pushed: PushedEngine, grammar: Grammar
+) -> None:
+    decoder = Decoder(grammar, 50)
+    prompts = [tiny.processor.encode_question(question) for question in QUESTIONS]
+    contexts = [prefix(pushed, tiny, seed) for seed in (0, 1)]
+    alone = [
+        list(decoder.stream(Asked(context.fork(), prompt)))
+        for context in contexts
+        for prompt in prompts
+    ]
+    pushed.lengths.clear()
+    asked = [Asked(context.fork(), prompt) for context in contexts for prompt in prompts]
+    found, errors = together(decoder, asked)
+    assert not errors
+    for ours, theirs in zip(found, alone, strict=True):
+        assert [token.id for token in ours] == [token.id for token in theirs]
+        ours_log, theirs_log = ([token.logprob for token in t] for t in (ours, theirs))
+        assert ours_log == pytest.approx(theirs_log, abs=1e-4)
+    assert len(pushed.lengths) <= max(len(tokens) for tokens in alone)
+
+
+def test_what_ends_one_answer_leaves_the_others_alone(
+    tiny: TinyModel, pushed: PushedEngine, grammar: Grammar
+) -> None:
+    decoder = Decoder(grammar, 50)
+    context = prefix(pushed, tiny)
+    prompts = [tiny.processor.encode_question(question) for question in QUESTIONS[:3]]
+    calls = iter([False, False, True])
+    long = tiny.processor.encode_question('mug ' * 600)
+    asked = [
+        Asked(context.fork(), prompts[0]),
+        Asked(context.fork(), prompts[1], cancel=lambda: next(calls)),
+        Asked(context.fork(), long),
+        Asked(context.fork(), prompts[2]),
+    ]
+    found, errors = together(decoder, asked)
+    assert {place: type(error) for place, error in errors.items()} == {
+        1: Cancelled,
+        2: InstructionError,
+    }
+    assert found[1]
+    for place, prompt in ((0, prompts[0]), (3, prompts[2])):
+        alone = list(decoder.stream(Asked(context.fork(), prompt)))
+        assert [token.id for token in found[place]] == [token.id for token in alone]
+
+
+def test_bad_numbers_of_one_answer_leave_the_others_alone(
+    tiny: TinyModel, pushed: PushedEngine, grammar: Grammar
+) -> None:
+    context = prefix(pushed, tiny)
+    spoilt = context.fork()
+    spoilt.show(tiny.processor.image_id, np.full((VISUAL_TOKENS, HIDDEN), np.nan, np.float32))
+    shown = [tiny.processor.image_id] * VISUAL_TOKENS
+    prompt = tiny.processor.encode_question(QUESTIONS[0])
+    decoder = Decoder(grammar, 50)
+    found, errors = together(
+        decoder, [Asked(spoilt, [*shown, *prompt]), Asked(context.fork(), prompt)]
+    )
+    assert errors.keys() == {0}
+    assert isinstance(errors[0], ModelError)
+    assert spoilt.length == context.length  # what was computed of it is forgotten
+    alone = list(decoder.stream(Asked(context.fork(), prompt)))
+    assert [token.id for token in found[1]] == [token.id for token in alone]
 
 
 @pytest.mark.parametrize('value', [np.nan, np.inf])

@@ -52,7 +52,7 @@ def answer(model: UnifiedModel, features: Any) -> str:
     return ''.join(chunk.text for chunk in model.stream(features, QUESTION))
 
 
-@pytest.mark.parametrize(('call', 'after'), [('encode_images', 0), ('step', 1)])
+@pytest.mark.parametrize(('call', 'after'), [('encode_images', 0), ('step_all', 1)])
 def test_out_of_memory_at_a_question_goes_on_with_the_next_engine(
     tiny: TinyModel, model: UnifiedModel, call: str, after: int
 ) -> None:
@@ -72,7 +72,9 @@ def test_out_of_memory_at_a_question_goes_on_with_the_next_engine(
 
 
 def test_a_half_said_answer_is_no_others_to_end(tiny: TinyModel) -> None:
-    short = model_of(tiny, 'step', 3, lambda *_: OnnxEngine.load(tiny.folder / 'onnx', threads=1))
+    short = model_of(
+        tiny, 'step_all', 3, lambda *_: OnnxEngine.load(tiny.folder / 'onnx', threads=1)
+    )
     features, said = short.encode(IMAGE), []
     with pytest.raises(GpuMemoryError):
         said.extend(chunk.text for chunk in short.stream(features, QUESTION))

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from unifiedmllm_ros.errors import InstructionError, ModelError, ModelFileError
+from unifiedmllm_ros.runtime.engine import Row
 from unifiedmllm_ros.runtime.onnx_engine import OnnxEngine
 
 from .conftest import HIDDEN, IMAGE_SIZE, VISUAL_TOKENS, TinyModel
+from .steps import check_steps_over_several
 
 
 def test_info_names_what_runs(engine: OnnxEngine) -> None:
@@ -56,6 +58,58 @@ def test_forks_go_their_own_way_and_truncate_forgets(engine: OnnxEngine) -> None
     assert np.allclose(engine.step([3, 4], fork)[-1], there[-1], atol=1e-4)
     with pytest.raises(ValueError, match='cannot truncate'):
         fork.truncate(5)
+
+
+@pytest.mark.parametrize('lengths', [(3, 9, 1, 4), (5, 2, 8), (300, 250, 2)])
+def test_a_step_over_several_sequences_gives_the_logits_of_torch(
+    tiny: TinyModel, engine: OnnxEngine, lengths: tuple[int, ...]
+) -> None:
+    check_steps_over_several(tiny, engine, lengths, seed=2)  # the last ones fit no one buffer
+
+
+def test_sequences_of_different_buffers_come_together(tiny: TinyModel, engine: OnnxEngine) -> None:
+    caches = [engine.new_cache() for _ in range(3)]
+    for place, cache in enumerate(caches):
+        engine.step([1, 2, 3][place:], cache)
+    said = engine.step_all([Row([9, 8], cache, last=1) for cache in caches])
+    assert len({id(cache.buffers) for cache in caches}) == 1
+    for place, logits in enumerate(said):
+        expected = tiny.reference(None, [*[1, 2, 3][place:], 9, 8])
+        assert np.allclose(logits, expected[-1:], atol=1e-4)
+
+
+def test_what_one_sequence_spoils_does_not_spread(tiny: TinyModel, engine: OnnxEngine) -> None:
+    base = engine.new_cache()
+    engine.step([1, 2], base)
+    clean, spoilt = base.fork(), base.fork()
+    nan = np.full((VISUAL_TOKENS, HIDDEN), np.nan, np.float32)
+    first = engine.step_all([Row([3], clean), Row([3], spoilt, [(0, nan)])])
+    assert np.isnan(first[1]).all()
+    clean.truncate(2)  # what the same run gave is not to be trusted
+    (again,) = engine.step_all([Row([3], clean)])
+    assert np.allclose(again, tiny.reference(None, [1, 2, 3])[-1:], atol=1e-4)
+
+
+def test_a_step_that_fails_leaves_all_sequences_as_they_were(engine: OnnxEngine) -> None:
+    caches = [engine.new_cache() for _ in range(2)]
+    with pytest.raises(ModelError, match='decoder graph failed'):
+        engine.step_all([Row([1], caches[0]), Row([10**9], caches[1])])
+    assert [cache.length for cache in caches] == [0, 0]
+    with pytest.raises(ValueError, match='a cache of its own'):
+        engine.step_all([Row([1], caches[0]), Row([2], caches[0])])
+    with pytest.raises(ValueError, match='a cache of its own'):
+        engine.step_all([])
+
+
+def test_a_sequence_among_many_others_gets_buffers_of_its_own(engine: OnnxEngine) -> None:
+    base = engine.new_cache()
+    engine.step([1, 2], base)
+    others = [base.fork() for _ in range(12)]
+    engine.step_all([Row([3] * 30, other, last=1) for other in others])
+    crowded = others[0].buffers
+    engine.step([4], others[0])
+    assert others[0].buffers is not crowded
+    assert others[0].buffers.capacity == 64
 
 
 def test_a_sequence_too_long_is_refused_and_the_cache_unchanged(engine: OnnxEngine) -> None:
@@ -111,7 +165,7 @@ def edit(folder: Path, **fields: object) -> None:
 @pytest.mark.parametrize(
     ('fields', 'message'),
     [
-        ({'format': 3}, 'format 3, this version reads format 1 and 2'),
+        ({'format': 2}, 'format 2, this version reads format 3'),
         ({'format': None}, 'format None'),
         ({'layers': 0}, 'layers'),
         ({'graphs': {}}, "no graph 'vision'"),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from unifiedmllm_ros.model.protocol import Conversation
 from unifiedmllm_ros.runtime.context import Context
 from unifiedmllm_ros.runtime.counts import Counts
-from unifiedmllm_ros.runtime.decoding import DecodedToken, Decoder
+from unifiedmllm_ros.runtime.decoding import Asked, DecodedToken, Decoder
 from unifiedmllm_ros.runtime.grammar import Grammar
 from unifiedmllm_ros.runtime.onnx_engine import OnnxEngine
 from unifiedmllm_ros.runtime.speculation import Draft, Drafter, Rate
@@ -49,7 +49,7 @@ def answer(
     context = prefix(engine, tiny)
     prompt = tiny.processor.encode_question(question)
     decoder = Decoder(grammar, limit)
-    return list(decoder.stream(context, prompt, draft=draft, counts=counts)), context
+    return list(decoder.stream(Asked(context, prompt, draft=draft), counts)), context
 
 
 def assert_equal(found: Sequence[DecodedToken], expected: Sequence[DecodedToken]) -> None:

@@ -13,7 +13,7 @@ from tests.model.preset_twin import shrunken_model
 from unifiedmllm_ros.errors import BackendError, EngineFileError, ModelFileError
 from unifiedmllm_ros.locations import share
 from unifiedmllm_ros.runtime.engine_cache import EngineCache
-from unifiedmllm_ros.runtime.manifest import GraphFile, Manifest
+from unifiedmllm_ros.runtime.manifest import FORMAT, GraphFile, Manifest
 from unifiedmllm_ros.runtime.tensorrt_build import (
     MOST_IMAGES,
     BuildJob,
@@ -59,7 +59,7 @@ def test_every_precision_of_the_papers_model_builds(precision: str, tmp_path: Pa
     entry = GraphFile.model_validate(write_graph(graph, tmp_path, options))
     text = model.config.text_config
     manifest = Manifest(
-        format=2,
+        format=FORMAT,
         model='twin',
         graphs={'decoder': entry},
         layers=text.num_hidden_layers,
@@ -75,7 +75,7 @@ def test_every_precision_of_the_papers_model_builds(precision: str, tmp_path: Pa
     job = BuildJob(tmp_path / 'decoder.onnx', 'decoder', manifest, ('8.9',), profile)
     network, _parser = parsed(job)
     expected = 'BF16' if precision == 'bf16' else 'HALF'
-    assert network.get_input(4).dtype.name == expected
+    assert network.get_input(6).dtype.name == expected
     assert build(job, LIBRARY, print)
 
 
@@ -95,6 +95,7 @@ def test_bindings_of_the_decoder(tiny: TinyModel) -> None:
     assert inputs['input_ids'] == (1, -1)
     assert inputs['features'] == (1, -1, HIDDEN)
     assert (inputs['position'], inputs['rows']) == ((1,), (-1,))
+    assert (inputs['places'], inputs['visible']) == ((1, -1), (-1, CAPACITY))
     # In place: the cache has one fixed size, in and out.
     cache = [name for name in inputs if name.startswith(('keys_', 'values_'))]
     assert len(cache) == 2 * job.manifest.layers
@@ -154,19 +155,8 @@ def test_what_cannot_be_built_is_named(tiny: TinyModel, tmp_path: Path) -> None:
     assert capabilities(['8.9', '12.0']) == ('8.9', '12.0')
 
 
-def test_graphs_whose_cache_grows_are_refused(tmp_path: Path) -> None:
-    manifest = Manifest.load(share('models/tabletop-nano/onnx'))
-    if manifest.format != 1:
-        manifest = manifest.model_copy(update={'format': 1})
-    (tmp_path / 'manifest.json').write_text(manifest.model_dump_json())
-    with pytest.raises(BackendError, match='export the model again'):
-        Plans(tmp_path, EngineCache.open(tmp_path), '8.9', print, LIBRARY)
-
-
 def test_tabletop_nano_builds() -> None:
     folder = share('models/tabletop-nano/onnx')
-    if Manifest.load(folder).format == 1:
-        pytest.skip('the shipped graphs are of format 1, whose cache is not written in place')
     for graph in ('vision', 'decoder'):
         assert build(job_of(folder, graph), LIBRARY, print)
 

@@ -17,6 +17,7 @@ from unifiedmllm_ros.runtime.tensorrt_engine import TensorrtEngine
 from unifiedmllm_ros.runtime.tensorrt_plans import Plans, with_less_memory
 
 from .conftest import HIDDEN, IMAGE_SIZE, VISUAL_TOKENS, TinyModel
+from .steps import check_steps_over_several
 
 CAPACITY = 96
 
@@ -65,31 +66,45 @@ def test_any_cut_of_a_sequence_gives_the_logits_of_torch(
 
 
 def test_more_than_one_run_takes_is_cut(tiny: TinyModel, engine: TensorrtEngine) -> None:
-    ids = np.random.default_rng(1).integers(0, 1000, 94).tolist()  # the profile has 90
+    ids = np.random.default_rng(1).integers(0, 1000, 94).tolist()  # the profile has 72
     expected = tiny.reference(None, ids)
     assert np.allclose(engine.step(ids, engine.new_cache()), expected, atol=1e-3)
     last = engine.step(ids, engine.new_cache(), last=2)
     assert np.allclose(last, expected[-2:], atol=1e-3)
 
 
-def test_forks_share_until_one_writes_over_another(
-    engine: TensorrtEngine, cuda: emulated.HostCuda
+def test_forks_share_their_buffers(
+    tiny: TinyModel, engine: TensorrtEngine, cuda: emulated.HostCuda
 ) -> None:
     cache = engine.new_cache()
     engine.step([1, 2, 3], cache)
     blocks = len(cuda.blocks)
     fork = cache.fork()
     there = engine.step([4], fork)
-    assert len(cuda.blocks) == blocks  # the shorter one is not disturbed
     other = engine.step([5], cache)
-    assert len(cuda.blocks) > blocks
+    assert len(cuda.blocks) == blocks  # neither is in the other's way
     again = fork.fork()
     again.truncate(3)
     assert np.allclose(engine.step([4], again), there, atol=1e-4)
-    assert not np.allclose(other, there, atol=1e-2)
-    del fork, again
-    engine.step([6], cache)
+    assert np.allclose(other, tiny.reference(None, [1, 2, 3, 5])[-1:], atol=1e-4)
+    engine.step([6] * (CAPACITY - 5), cache)  # there is no room for it beside the others
+    assert len(cuda.blocks) > blocks
+    expected = tiny.reference(None, [1, 2, 3, 4, 7])
+    assert np.allclose(engine.step([7], fork), expected[-1:], atol=1e-4)
+    del cache
     assert len(cuda.blocks) == blocks  # what nobody holds is given back
+
+
+def test_a_step_over_more_than_a_run_takes_is_cut(tiny: TinyModel, engine: TensorrtEngine) -> None:
+    check_steps_over_several(tiny, engine, lengths=(20, 40, 33, 1), seed=3)
+
+
+def test_sequences_that_do_not_fit_one_buffer_part(
+    tiny: TinyModel, engine: TensorrtEngine, cuda: emulated.HostCuda
+) -> None:
+    blocks = len(cuda.blocks)
+    check_steps_over_several(tiny, engine, lengths=(60, 50, 40), seed=4)
+    assert len(cuda.blocks) > blocks
 
 
 def test_decoding_steps_are_replayed_as_a_graph(
@@ -115,8 +130,8 @@ def test_too_long_a_sequence_never_reaches_the_gpu(
     monkeypatch.setattr(emulated.Context, 'execute_async_v3', None)
     with pytest.raises(InstructionError, match='97 positions'):
         engine.step([1] * 7, cache)
-    with pytest.raises(ValueError, match='7 visual tokens'):
-        engine.step([1], engine.new_cache(), np.zeros((7, HIDDEN), np.float32))
+    with pytest.raises(ValueError, match='25 visual tokens'):
+        engine.step([1], engine.new_cache(), np.zeros((25, HIDDEN), np.float32))
 
 
 def test_numbers_that_are_not_finite_do_not_stay_in_the_cache(engine: TensorrtEngine) -> None:

@@ -22,7 +22,14 @@ from unifiedmllm_ros.errors import (
     ModelFileError,
 )
 from unifiedmllm_ros.model.processing import UnifiedMLLMProcessor
-from unifiedmllm_ros.model.protocol import Conversation, MultimodalModel, Turn
+from unifiedmllm_ros.model.protocol import (
+    BatchModel,
+    Conversation,
+    MultimodalModel,
+    Piece,
+    Question,
+    Turn,
+)
 from unifiedmllm_ros.representation import MARKERS, parse
 from unifiedmllm_ros.runtime.context import Context
 from unifiedmllm_ros.runtime.onnx_engine import OnnxEngine
@@ -41,6 +48,7 @@ def ask(model: UnifiedModel, features: object, question: str, *history: Turn) ->
 
 def test_it_is_a_multimodal_model(model: UnifiedModel) -> None:
     assert isinstance(model, MultimodalModel)
+    assert isinstance(model, BatchModel)
     assert (model.info.name, model.info.device) == ('tiny', 'cpu')
 
 
@@ -79,6 +87,51 @@ def test_cameras_looked_through_at_once_equal_single_ones(model: UnifiedModel) -
     for image, features in zip([IMAGE, *images], together, strict=True):
         for question in ('find the mug', 'plate'):
             assert ask(model, features, question) == ask(model, model.encode(image), question)
+
+
+def together(model: UnifiedModel, *asked: Question) -> list[str]:
+    texts = [''] * len(asked)
+    for piece in model.stream_all(asked):
+        assert piece.error is None
+        if piece.chunk is not None:
+            texts[piece.place] += piece.chunk.text
+    return texts
+
+
+def test_questions_of_cameras_asked_together_equal_single_ones(tiny: TinyModel) -> None:
+    model = UnifiedModel.load(tiny.folder, threads=1, max_tokens=30)
+    images = [IMAGE, np.ascontiguousarray(IMAGE[::-1]), np.full((20, 90, 3), 90, np.uint8)]
+    seen = model.encode_all(images)
+    questions = ['find the mug', 'how many bowls?', 'plate', 'find the mug', 'x']
+    pairs = [(0, q) for q in questions] + [(1, 'find the mug'), (1, 'plate'), (2, 'x')]
+    asked = [Question(seen[camera], Conversation(question)) for camera, question in pairs]
+    plain = UnifiedModel.load(tiny.folder, threads=1, max_tokens=30, speculate=False)
+    alone = [ask(plain, plain.encode(images[camera]), question) for camera, question in pairs]
+    for _ in range(3):  # the later times with drafts
+        before = model.counts.passes
+        assert together(model, *asked) == alone
+        assert model.counts.passes - before < 50
+    assert ask(model, seen[1], 'plate') == alone[6]  # and each goes on by itself
+    history = (Turn('plate', alone[2]),)
+    follow = [Question(seen[0], Conversation(q, history)) for q in ('x', 'find the mug')]
+    expected = [ask(plain, plain.encode(IMAGE), q, *history) for q in ('x', 'find the mug')]
+    assert together(model, *follow) == expected
+
+
+def test_one_of_several_questions_may_fail_or_be_cancelled(tiny: TinyModel) -> None:
+    model = UnifiedModel.load(tiny.folder, threads=1, max_tokens=30, speculate=False)
+    seen, calls = model.encode(IMAGE), iter([False, False, True])
+    asked = [
+        Question(seen, Conversation('find the mug')),
+        Question(seen, Conversation('mug ' * 1000)),
+        Question(seen, Conversation('plate'), lambda: next(calls)),
+    ]
+    pieces = list(model.stream_all(asked))
+    errors = {piece.place: type(piece.error) for piece in pieces if piece.error}
+    assert errors == {1: InstructionError, 2: Cancelled}
+    text = ''.join(p.chunk.text for p in pieces if p.place == 0 and p.chunk)
+    assert text == ask(model, model.encode(IMAGE), 'find the mug')
+    assert pieces[-1] == Piece(0)
 
 
 def test_images_matter(model: UnifiedModel) -> None:

@@ -7,14 +7,15 @@ no framework.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-from unifiedmllm_ros.cancellation import Cancel
+from unifiedmllm_ros.cancellation import Cancel, check, never
+from unifiedmllm_ros.errors import UnifiedMLLMError
 
 Features: TypeAlias = Any
 """What a model remembers of an image; only the model that made it looks inside."""
@@ -66,6 +67,28 @@ class TextChunk:
     confidence: float | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Question:
+    """One of several questions that are asked together, about images that were looked at."""
+
+    features: Features
+    conversation: Conversation
+    cancel: Cancel = never
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What comes of one of several questions, by its place among them.
+
+    chunk: the next piece of its answer; None at its end. error: why the answer ends before it is
+    whole, None where it does not.
+    """
+
+    place: int
+    chunk: TextChunk | None = None
+    error: UnifiedMLLMError | None = None
+
+
 @runtime_checkable
 class MultimodalModel(Protocol):
     """A model that answers questions about an image.
@@ -95,3 +118,43 @@ class MultimodalModel(Protocol):
         (NaN), InstructionError where the conversation does not fit the model's context.
         """
         ...
+
+
+@runtime_checkable
+class BatchModel(Protocol):
+    """A MultimodalModel that looks at several images, and answers several questions, at once."""
+
+    def encode_all(self, images: Sequence[npt.NDArray[np.uint8]]) -> Sequence[Features]:
+        """Look at images, one or more; see MultimodalModel.encode."""
+        ...
+
+    def stream_all(self, questions: Sequence[Question]) -> Iterator[Piece]:
+        """Answer questions piece by piece, in whatever order the pieces come.
+
+        What MultimodalModel.stream raises about one question is a piece here and ends that answer
+        alone. Raises what concerns all of them.
+        """
+        ...
+
+
+def encode_all(model: MultimodalModel, images: Sequence[npt.NDArray[np.uint8]]) -> list[Features]:
+    """Look at images, together where the model can."""
+    if isinstance(model, BatchModel):
+        return list(model.encode_all(images))
+    return [model.encode(image) for image in images]
+
+
+def stream_all(model: MultimodalModel, questions: Sequence[Question]) -> Iterator[Piece]:
+    """Answer questions, together where the model can, else one after the other."""
+    if isinstance(model, BatchModel):
+        yield from model.stream_all(questions)
+        return
+    for place, one in enumerate(questions):
+        try:
+            for chunk in model.stream(one.features, one.conversation, one.cancel):
+                yield Piece(place, chunk)
+                check(one.cancel, 'the question')
+        except UnifiedMLLMError as error:
+            yield Piece(place, error=error)
+        else:
+            yield Piece(place)

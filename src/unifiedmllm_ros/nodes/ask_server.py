@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 from unifiedmllm_ros.action import Ask
@@ -14,6 +15,7 @@ from unifiedmllm_ros.bridge.response import error_response
 from unifiedmllm_ros.bridge.results import failed_task_result, local_task_result
 from unifiedmllm_ros.bridge.task_call import task_call_message
 from unifiedmllm_ros.bridge.text import encodable
+from unifiedmllm_ros.cancellation import Cancel
 from unifiedmllm_ros.errors import Cancelled, UnifiedMLLMError
 from unifiedmllm_ros.nodes.deferred import DeferredActionServer
 from unifiedmllm_ros.nodes.expert_client import Errand, OnDone, OnTask
@@ -23,8 +25,21 @@ from unifiedmllm_ros.nodes.inquiry import Inquiry
 from unifiedmllm_ros.nodes.worker import Worker
 
 OnText = Callable[[str], None]
-Answering = Callable[[Any, OnText, Callable[[], bool]], Inquiry]
-"""(goal request, on_text, cancel) -> answer; runs in the worker's thread."""
+MOST_TOGETHER = 16
+"""Goals that are answered in one go."""
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """What a goal asks, who hears of the text, and whether it should stop."""
+
+    request: Any
+    on_text: OnText
+    cancel: Cancel
+
+
+Answering = Callable[[Sequence[Asked]], Iterable[tuple[int, Inquiry | UnifiedMLLMError]]]
+"""Answers goals together, each by its place; runs in the worker's thread."""
 Forwarding = Callable[[Inquiry, OnTask, OnDone], Errand]
 """(answer, on_task, on_done) -> its calls on their way through an expert node."""
 
@@ -35,7 +50,7 @@ class AskServer:
     Args:
         node: on which the action is offered.
         worker: which answers.
-        answering: what it does for a goal.
+        answering: what it does for goals.
         forwarding: what is done for an answer with calls for an expert node, without the worker.
         most_pending: how many goals may wait at this moment.
         report: is told why goals failed; cancelled ones did not.
@@ -53,6 +68,7 @@ class AskServer:
         self._worker = worker
         self._answering = answering
         self._forwarding = forwarding
+        self._waiting: deque[tuple[Any, float]] = deque()
         self._errands: dict[bytes, Errand] = {}
         self._most_pending = most_pending
         self._report = report
@@ -64,22 +80,39 @@ class AskServer:
 
     def _accepted(self, goal: Any) -> None:
         most = self._most_pending()
-        if self._worker.pending >= most:
+        if len(self._waiting) >= most:
             self._server.begin(goal)
             self._fail(
                 goal, BusyError(f'{most} questions are waiting already (max_pending_questions)')
             )
             return
-        job = self._worker.submit(partial(self._work, goal, time.monotonic()))
-        job.add_done_callback(self._observe)
+        self._waiting.append((goal, time.monotonic()))
+        self._worker.submit(self._work).add_done_callback(self._observe)
 
-    def _work(self, goal: Any, accepted: float) -> None:
-        self._server.begin(goal)
-        feedback = _Feedback(goal, accepted)
-        try:
+    def _work(self) -> None:
+        """Answer all goals that wait, together; the turns of those taken along find none."""
+        goals: list[Any] = []
+        asked: list[Asked] = []
+        while self._waiting and len(goals) < MOST_TOGETHER:
+            goal, accepted = self._waiting.popleft()
+            self._server.begin(goal)
             if goal.is_cancel_requested:
-                raise Cancelled('the question was cancelled while it waited')
-            inquiry = self._answering(goal.request, feedback, lambda: goal.is_cancel_requested)
+                self._fail(goal, Cancelled('the question was cancelled while it waited'))
+                continue
+            goals.append(goal)
+            asked.append(Asked(goal.request, _Feedback(goal, accepted), _stopped(goal)))
+        left = dict(enumerate(goals))
+        try:
+            for place, inquiry in self._answering(asked) if asked else ():
+                self._answered(left.pop(place), asked[place].on_text, inquiry)
+        except Exception as error:
+            for goal in left.values():
+                self._fail(goal, error)
+
+    def _answered(self, goal: Any, feedback: Any, inquiry: Inquiry | UnifiedMLLMError) -> None:
+        try:
+            if not isinstance(inquiry, Inquiry):
+                raise inquiry
             results = local_results(inquiry)
             if inquiry.forwarded:
                 self._forward(goal, inquiry, results, feedback)
@@ -155,6 +188,10 @@ class _Feedback:
                 progress=progress,
             )
         )
+
+
+def _stopped(goal: Any) -> Cancel:
+    return lambda: bool(goal.is_cancel_requested)
 
 
 def local_results(inquiry: Inquiry) -> list[Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -23,17 +23,16 @@ from unifiedmllm_ros.bridge.diagnostics import diagnostics_message
 from unifiedmllm_ros.bridge.error_codes import error_message
 from unifiedmllm_ros.bridge.image import array_to_image, rgb_to_jpeg
 from unifiedmllm_ros.bridge.response import error_response
-from unifiedmllm_ros.cancellation import Cancel
 from unifiedmllm_ros.errors import Cancelled, UnifiedMLLMError
 from unifiedmllm_ros.instruction import clean_instruction
-from unifiedmllm_ros.nodes.ask_server import AskServer, OnText
+from unifiedmllm_ros.nodes.ask_server import Asked, AskServer
 from unifiedmllm_ros.nodes.configuration import PerceptionParameters
 from unifiedmllm_ros.nodes.expert_client import Errand, ExpertClient, OnDone, OnTask
 from unifiedmllm_ros.nodes.forwarding import ForwardingRouter
 from unifiedmllm_ros.nodes.frame import DepthMemory, Frame, NoFrameError, NotActiveError
 from unifiedmllm_ros.nodes.health import health
 from unifiedmllm_ros.nodes.inputs import Inputs, Receivers
-from unifiedmllm_ros.nodes.inquiry import Inquirer, Inquiry
+from unifiedmllm_ros.nodes.inquiry import Inquirer, Inquiry, Posed
 from unifiedmllm_ros.nodes.lifecycle import SteadyLifecycleNode
 from unifiedmllm_ros.nodes.outputs import Outputs
 from unifiedmllm_ros.nodes.reporting import Reporter
@@ -96,7 +95,7 @@ class PerceptionNode(SteadyLifecycleNode):
         self._ask = AskServer(
             self,
             self._worker,
-            self._answer_goal,
+            self._answer_goals,
             self._forward,
             lambda: self._settings.max_pending_questions,
             self._report,
@@ -258,51 +257,63 @@ class PerceptionNode(SteadyLifecycleNode):
         instruction, waited = self._instruction, time.monotonic() - frame.arrived
         if not instruction or self._halted.is_set():
             return
+        posed = Posed(frame, instruction, self._halted.is_set)
         try:
-            inquiry = self._inquire(frame, instruction, self._halted.is_set)
-        except Cancelled:
-            self.statistics.drop()
+            ((_, inquiry),) = self._inquire([posed])
         except Exception as error:
-            self._report(error)
-            self._respond(error_response(frame.header, instruction, error))
-        else:
+            self._failed(posed, error)
+            return
+        if isinstance(inquiry, Inquiry):
             self._publish(inquiry, waited * 1000)
+        elif isinstance(inquiry, Cancelled):
+            self.statistics.drop()
+        else:
+            self._failed(posed, inquiry)
 
-    def _answer_goal(self, goal: Any, on_text: OnText, cancel: Cancel) -> Inquiry:
+    def _failed(self, posed: Posed, error: Exception) -> None:
+        self._report(error)
+        self._respond(error_response(posed.frame.header, posed.instruction, error))
+
+    def _answer_goals(
+        self, asked: Sequence[Asked]
+    ) -> Iterator[tuple[int, Inquiry | UnifiedMLLMError]]:
         if self._halted.is_set():
             raise NotActiveError(f'perception_node is {self.state_label}: activate it')
-        frame = _frame_of(goal) or self._newest
-        if frame is None:
-            raise NoFrameError('no image was given and none has come yet on the image topic')
-        try:
-            inquiry = self._inquire(
-                frame,
-                goal.instruction,
-                lambda: cancel() or self._halted.is_set(),
-                on_text,
-                goal.execute,
-            )
-        except Cancelled as error:
-            if cancel():
-                raise
-            raise self._deactivated() from error
-        self.statistics.answer(inquiry.stages, None)
-        return inquiry
+        newest, places, posed = self._newest, [], []
+        for place, goal in enumerate(asked):
+            frame = _frame_of(goal.request) or newest
+            if frame is None:
+                yield (
+                    place,
+                    NoFrameError('no image was given and none has come yet on the image topic'),
+                )
+                continue
+            places.append(place)
+            posed.append(self._posed(goal, frame))
+        for number, inquiry in self._inquire(posed) if posed else ():
+            if isinstance(inquiry, Inquiry):
+                self.statistics.answer(inquiry.stages, None)
+            elif isinstance(inquiry, Cancelled) and not asked[places[number]].cancel():
+                inquiry = self._deactivated()
+            yield places[number], inquiry
 
-    def _inquire(
-        self,
-        frame: Frame,
-        instruction: str,
-        cancel: Cancel,
-        on_text: OnText | None = None,
-        execute: bool = True,
-    ) -> Inquiry:
+    def _posed(self, goal: Asked, frame: Frame) -> Posed:
+        return Posed(
+            frame,
+            goal.request.instruction,
+            lambda: goal.cancel() or self._halted.is_set(),
+            goal.on_text,
+            goal.request.execute,
+        )
+
+    def _inquire(self, posed: Sequence[Posed]) -> Iterator[tuple[int, Inquiry | UnifiedMLLMError]]:
         if self._inquirer is None:
             raise NotActiveError('perception_node has no model: configure and activate it')
-        inquiry = self._inquirer.ask(frame, instruction, self._settings, cancel, on_text, execute)
-        for failure in inquiry.answer.failures:
-            self._report(failure.error)
-        return inquiry
+        for place, inquiry in self._inquirer.ask_all(posed, self._settings):
+            if isinstance(inquiry, Inquiry):
+                for failure in inquiry.answer.failures:
+                    self._report(failure.error)
+            yield place, inquiry
 
     def _publish(self, inquiry: Inquiry, waited_ms: float) -> None:
         outputs = self._outputs

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Self
 
-from unifiedmllm_ros.runtime.engine import Array, Cache, Engine
+from unifiedmllm_ros.runtime.engine import Array, Cache, Engine, Row
 
 
 class Context:
@@ -47,19 +47,12 @@ class Context:
         self._image = image_id, features
 
     def append(self, ids: Sequence[int], last: int | None = None) -> Array:
-        """Append ids; returns the logits [T, V] after each of those behind the last image.
+        """Append ids; returns the logits [T, V] after each one that is no `<image>`.
 
-        last: after the last ones alone. Visual tokens and the ids behind them are one forward
-        pass. Raises ValueError for an image that is not whole or ends the ids.
+        last: after the last ones alone. Raises ValueError for an image that is not whole or ends
+        the ids.
         """
-        runs = list(self._runs(ids))
-        for place, (features, run) in enumerate(runs):
-            final = place + 1 == len(runs)
-            logits = self._engine.step(run, self._cache, features, last if final else 1)
-            if self._image is not None and features is not None:
-                self._ids += [self._image[0]] * len(features)
-            self._ids += run
-        return logits
+        return append_all([(self, ids, last)])[0]
 
     def append_image(self, image_id: int, features: Array, ids: Sequence[int]) -> Array:
         """Append visual tokens [F, D], then ids; returns the logits [T, V] after each id."""
@@ -85,18 +78,31 @@ class Context:
             forked.truncate(length)
         return forked
 
-    def _runs(self, ids: Sequence[int]) -> Iterator[tuple[Array | None, list[int]]]:
-        """Cut ids into the image that begins each run, if one does, and its other ids."""
-        rest = list(ids)
-        while rest:
-            features = None
-            if self._image is not None and rest[0] == self._image[0]:
-                features = self._image[1]
-                shown, rest = rest[: len(features)], rest[len(features) :]
-                if shown != [self._image[0]] * len(features) or not rest:
-                    raise ValueError(f'an image takes {len(features)} ids and one behind them')
-            end = len(rest)
-            if self._image is not None and self._image[0] in rest:
-                end = rest.index(self._image[0])
-            yield features, rest[:end]
-            rest = rest[end:]
+    def _row(self, ids: Sequence[int], last: int | None) -> Row:
+        """Return what a step gets for ids: visual tokens in the place of images."""
+        if self._image is None or self._image[0] not in ids:
+            return Row(ids, self._cache, last=last)
+        image_id, features = self._image
+        words: list[int] = []
+        pictures: list[tuple[int, Array]] = []
+        place = 0
+        while place < len(ids):
+            if ids[place] != image_id:
+                words.append(ids[place])
+                place += 1
+                continue
+            shown = list(ids[place : place + len(features)])
+            place += len(features)
+            if shown != [image_id] * len(features) or place >= len(ids):
+                raise ValueError(f'an image takes {len(features)} ids and one behind them')
+            pictures.append((len(words), features))
+        return Row(words, self._cache, pictures, last)
+
+
+def append_all(parts: Sequence[tuple[Context, Sequence[int], int | None]]) -> list[Array]:
+    """Append ids to contexts of one engine, together; see Context.append."""
+    rows = [context._row(ids, last) for context, ids, last in parts]
+    logits = parts[0][0].engine.step_all(rows)
+    for context, ids, _ in parts:
+        context._ids += ids
+    return logits

@@ -53,13 +53,14 @@ class Counts:
         self.prompt += length
         self.reused += reused
 
-    def add_pass(
-        self, tokens: Sequence[_Token], drafted: int, accepted: int, seconds: float
-    ) -> None:
-        """Count a forward pass and what came of it."""
+    def add_pass(self, seconds: float) -> None:
+        """Count a forward pass, of however many answers."""
         self.passes += 1
+        self.seconds += seconds
+
+    def add_tokens(self, tokens: Sequence[_Token], drafted: int, accepted: int) -> None:
+        """Count what came of a pass for one answer."""
         self.tokens += len(tokens)
         self.forced += sum(token.forced for token in tokens)
         self.drafted += drafted
         self.accepted += accepted
-        self.seconds += seconds

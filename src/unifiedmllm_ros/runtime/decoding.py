@@ -3,7 +3,8 @@
 A token that has no alternative is appended without asking the model; its keys and values are
 computed together with the next token that needs asking ("jump-ahead"), so a box costs four
 forward passes instead of eleven. A draft of the answer saves more of them: as much of it as the
-model would have chosen itself is kept. The answer is that of a loop over single tokens.
+model would have chosen itself is kept. Several answers are decoded together, each at its own pace.
+Every answer is that of a loop over single tokens.
 """
 
 from __future__ import annotations
@@ -17,9 +18,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from unifiedmllm_ros.cancellation import Cancel, check, never
-from unifiedmllm_ros.errors import InstructionError, NotFiniteError
-from unifiedmllm_ros.runtime.context import Context
+from unifiedmllm_ros.cancellation import Cancel, never
+from unifiedmllm_ros.errors import (
+    Cancelled,
+    InstructionError,
+    NotFiniteError,
+    UnifiedMLLMError,
+)
+from unifiedmllm_ros.runtime.context import Context, append_all
 from unifiedmllm_ros.runtime.counts import Counts
 from unifiedmllm_ros.runtime.engine import Array
 from unifiedmllm_ros.runtime.grammar import Grammar, Mask
@@ -27,6 +33,10 @@ from unifiedmllm_ros.runtime.speculation import Draft
 
 MAX_TOKENS = 256
 _CLOSING_ROOM = 48  # positions kept free to bring any answer to its end
+_NOT_FINITE = (
+    'the model gave logits that are not finite (NaN or infinite): the answer is refused; '
+    'check the model files and the precision of the engine'
+)
 _NEAR = 20  # thousandths around a coordinate that count as agreement with it
 
 
@@ -44,6 +54,19 @@ class DecodedToken:
     confidence: float | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """A context to append a prompt and an answer to.
+
+    draft: a guess of the answer; it changes the number of forward passes and nothing else.
+    """
+
+    context: Context
+    prompt: Sequence[int]
+    cancel: Cancel = never
+    draft: Draft | None = None
+
+
 class Decoder:
     """Writes answers: a grammar and the choice of tokens. Holds no state between answers."""
 
@@ -52,36 +75,95 @@ class Decoder:
         self.grammar = grammar
         self.max_tokens = max_tokens
 
-    def stream(
-        self,
-        context: Context,
-        prompt: Sequence[int],
-        cancel: Cancel = never,
-        draft: Draft | None = None,
-        counts: Counts | None = None,
-    ) -> Iterator[DecodedToken]:
-        """Append `prompt` to the context, then the answer, token by token, <eos> included.
+    def stream(self, asked: Asked, counts: Counts | None = None) -> Iterator[DecodedToken]:
+        """Append a prompt, then the answer, token by token, <eos> included; see stream_all.
 
-        draft: a guess of the answer; it changes the number of forward passes and nothing else.
-        counts: where the work is counted.
-
-        At the end the context holds prompt and answer, except for the last tokens that nothing
-        had to be computed for. Raises Cancelled before the next forward pass once `cancel()` is
-        True, ModelError for logits that are not finite, InstructionError where the sequence
-        outgrows the model.
+        Raises Cancelled, ModelError for logits that are not finite, InstructionError where the
+        sequence outgrows the model.
         """
-        writing = Writing(self.grammar, min(self.max_tokens, _room(context, prompt)), draft)
-        waiting, counts = list(prompt), counts or Counts()
-        while not writing.finished:
-            check(cancel, 'decoding')
-            start = time.perf_counter()
-            guess = writing.guess(context.room - len(waiting))
-            rows = _finite(context.append(waiting + guess, last=1 + len(guess)))
-            tokens, kept = writing.take(rows[:, : self.grammar.vocab_size], guess)
-            context.truncate(context.length - len(guess) + kept)
-            waiting = [token.id for token in tokens[kept:]]
-            counts.add_pass(tokens, len(guess), kept, time.perf_counter() - start)
+        for _, tokens in self.stream_all([asked], counts):
+            if isinstance(tokens, UnifiedMLLMError):
+                raise tokens
             yield from tokens
+
+    def stream_all(
+        self, asked: Sequence[Asked], counts: Counts | None = None
+    ) -> Iterator[tuple[int, list[DecodedToken] | UnifiedMLLMError]]:
+        """Append prompts to contexts of one engine, then the answers, in passes over all of them.
+
+        Gives the place of an answer among those asked with its next tokens, <eos> at last, or with
+        the error that ends it: Cancelled before the next forward pass once its `cancel()` is
+        True, ModelError for logits that are not finite, InstructionError where the sequence
+        outgrows the model. The others go on. counts: where the work is counted.
+
+        At the end a context holds prompt and answer, except for the last tokens that nothing had
+        to be computed for.
+        """
+        counts = counts or Counts()
+        running: list[_Answer] = []
+        for place, one in enumerate(asked):
+            try:
+                running.append(_Answer(place, one, self._writing(one)))
+            except InstructionError as error:
+                yield place, error
+        while running:
+            for answer in [answer for answer in running if answer.asked.cancel()]:
+                running.remove(answer)
+                yield answer.place, Cancelled('cancelled before decoding')
+            if running:
+                yield from _step(running, self.grammar.vocab_size, counts)
+            running = [answer for answer in running if answer.goes_on]
+
+    def _writing(self, asked: Asked) -> Writing:
+        room = _room(asked.context, asked.prompt)
+        return Writing(self.grammar, min(self.max_tokens, room), asked.draft)
+
+
+class _Answer:
+    """An answer that is being decoded."""
+
+    def __init__(self, place: int, asked: Asked, writing: Writing) -> None:
+        self.place, self.asked, self.writing = place, asked, writing
+        self.guess: list[int] = []
+        self._waiting = list(asked.prompt)
+        self._failed = False
+
+    @property
+    def goes_on(self) -> bool:
+        return not (self._failed or self.writing.finished)
+
+    def ahead(self) -> tuple[Context, list[int], int]:
+        """Return what the next pass appends to the context, and how many logits it gives."""
+        context = self.asked.context
+        self.guess = self.writing.guess(context.room - len(self._waiting))
+        return context, self._waiting + self.guess, 1 + len(self.guess)
+
+    def take(self, logits: Array, counts: Counts) -> list[DecodedToken] | UnifiedMLLMError:
+        """Choose tokens by the logits of a pass."""
+        context, guess = self.asked.context, self.guess
+        if not np.isfinite(logits).all():
+            self._failed = True
+            context.truncate(context.length - len(guess) - len(self._waiting))
+            return NotFiniteError(_NOT_FINITE)
+        tokens, kept = self.writing.take(logits, guess)
+        context.truncate(context.length - len(guess) + kept)
+        self._waiting = [token.id for token in tokens[kept:]]
+        counts.add_tokens(tokens, len(guess), kept)
+        return tokens
+
+
+def _step(
+    running: Sequence[_Answer], vocab: int, counts: Counts
+) -> list[tuple[int, list[DecodedToken] | UnifiedMLLMError]]:
+    """Make one pass over answers; they are all in order before anybody hears of the first."""
+    start = time.perf_counter()
+    logits = _logits([answer.ahead() for answer in running])
+    said = [
+        (answer.place, answer.take(rows[:, :vocab], counts))
+        for answer, rows in zip(running, logits, strict=True)
+    ]
+    counts.add_pass(time.perf_counter() - start)
+    return said
 
 
 class Writing:
@@ -164,6 +246,16 @@ class Writing:
         return float(near.sum() / mass.sum())
 
 
+def _logits(parts: Sequence[tuple[Context, list[int], int]]) -> list[Array]:
+    logits = append_all(parts)
+    if len(parts) > 1 and not all(np.isfinite(rows).all() for rows in logits):
+        # Numbers that are not finite spoil all that is computed with them: each by itself.
+        for context, ids, _ in parts:
+            context.truncate(context.length - len(ids))
+        logits = [append_all([part])[0] for part in parts]
+    return logits
+
+
 def _room(context: Context, prompt: Sequence[int]) -> int:
     room = context.room - len(prompt) - _CLOSING_ROOM
     if room <= 0:
@@ -173,15 +265,6 @@ def _room(context: Context, prompt: Sequence[int]) -> int:
             'shorten the instruction or begin a new conversation'
         )
     return room
-
-
-def _finite(logits: Array) -> Array:
-    if not np.isfinite(logits).all():
-        raise NotFiniteError(
-            'the model gave logits that are not finite (NaN or infinite): the answer is refused; '
-            'check the model files and the precision of the engine'
-        )
-    return logits
 
 
 def _choose(logits: Array, mask: Mask) -> int:

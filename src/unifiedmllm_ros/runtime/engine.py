@@ -54,6 +54,43 @@ class Cache(Protocol):
         ...
 
 
+@dataclass(frozen=True, eq=False)
+class Row:
+    """What a step appends to one sequence: ids, at least one, and visual tokens among them.
+
+    pictures: visual tokens [F, D], each with the number of ids that precede them.
+    last: how many of the ids get logits, the last ones; by default all. Asking for fewer saves
+    the output layer's work on the others.
+    """
+
+    ids: Sequence[int]
+    cache: Any
+    pictures: Sequence[tuple[int, Array]] = ()
+    last: int | None = None
+
+    @property
+    def new(self) -> int:
+        """Positions that are appended."""
+        return len(self.ids) + self.visual
+
+    @property
+    def visual(self) -> int:
+        """Those of them that are visual tokens."""
+        return sum(len(features) for _, features in self.pictures)
+
+    @property
+    def wanted(self) -> int:
+        """Logits that are given."""
+        return len(self.ids) if self.last is None else self.last
+
+    @classmethod
+    def after(
+        cls, features: Array | None, ids: Sequence[int], cache: Any, last: int | None = None
+    ) -> Self:
+        """Return a row of visual tokens, if any, and ids behind them."""
+        return cls(ids, cache, () if features is None else ((0, features),), last)
+
+
 class Engine(Protocol):
     """Runs the graphs. One thread at a time."""
 
@@ -95,33 +132,38 @@ class Engine(Protocol):
         features: Array | None = None,
         last: int | None = None,
     ) -> Array:
-        """Append visual tokens [F, D], then ids (T of them, at least one) to the cached sequence.
+        """Append visual tokens [F, D] and ids behind them to one sequence; see step_all."""
+        ...
 
-        Returns the logits [T, V] after each of the ids, or [last, V] after the last ones: asking
-        for fewer saves the output layer's work on the others. The cache grows by F + T, or stays
-        as it was where this raises: InstructionError for a sequence longer than
-        `info.max_length`, ModelError where the library failed.
+    def step_all(self, rows: Sequence[Row]) -> list[Array]:
+        """Append to sequences, all in one run of the decoder or as few as they fit into.
+
+        Returns for each row the logits [last, V] after the last of its ids. Each cache grows by
+        what its row has, or all stay as they were where this raises: InstructionError for a
+        sequence longer than `info.max_length`, ModelError where the library failed.
         """
         ...
 
 
-def check_length(info: EngineInfo, ids: Sequence[int], length: int, last: int | None) -> int:
-    """Check a step before an engine runs it; returns how many logits are wanted.
+def check_rows(info: EngineInfo, rows: Sequence[Row]) -> None:
+    """Check a step before an engine runs it.
 
-    length: of the sequence after the step. Raises InstructionError where it is too long,
-    ValueError for a step without ids and for logits of more ids than there are.
+    Raises InstructionError where a sequence becomes too long, ValueError for a row without ids,
+    for logits of more ids than there are, and for no rows or two of the same cache.
     """
-    if not ids:
-        raise ValueError('a step needs one token or more')
-    wanted = len(ids) if last is None else last
-    if not 1 <= wanted <= len(ids):
-        raise ValueError(f'logits of the last {wanted} of {len(ids)} ids')
-    if length > info.max_length:
-        raise InstructionError(
-            f'the conversation takes {length} positions, {info.model} has {info.max_length}; '
-            'shorten the instruction or begin a new conversation'
-        )
-    return wanted
+    if not rows or len({id(row.cache) for row in rows}) < len(rows):
+        raise ValueError('a step needs rows, each with a cache of its own')
+    for row in rows:
+        if not row.ids:
+            raise ValueError('a step needs one token or more')
+        if not 1 <= row.wanted <= len(row.ids):
+            raise ValueError(f'logits of the last {row.wanted} of {len(row.ids)} ids')
+        length = row.cache.length + row.new
+        if length > info.max_length:
+            raise InstructionError(
+                f'the conversation takes {length} positions, {info.model} has {info.max_length}; '
+                'shorten the instruction or begin a new conversation'
+            )
 
 
 def check_medium(

@@ -38,7 +38,13 @@ from unifiedmllm_ros.runtime.graphs import (
     exportable,
     translations,
 )
-from unifiedmllm_ros.runtime.manifest import DEFAULT_LENGTH, FORMAT, MANIFEST_FILE, file_sha256
+from unifiedmllm_ros.runtime.manifest import (
+    DECODER_INPUTS,
+    DEFAULT_LENGTH,
+    FORMAT,
+    MANIFEST_FILE,
+    file_sha256,
+)
 from unifiedmllm_ros.runtime.onnx_files import EXTERNAL_ABOVE
 from unifiedmllm_ros.runtime.quantisation import Bits, Levels, quantise, uniform
 from unifiedmllm_ros.runtime.simplification import simplify
@@ -253,7 +259,9 @@ def decoder_graph(language_model: nn.Module, precision: Precision = 'fp32') -> G
     inputs = (
         torch.ones(1, 3, dtype=torch.long),
         torch.rand(1, 4, text.hidden_size),
+        torch.arange(2, 9).unsqueeze(0),
         torch.tensor([2]),
+        torch.ones(13, 13, dtype=torch.bool).tril()[2:9],
         torch.tensor([3, 4]),
         *buffers,
     )
@@ -263,9 +271,18 @@ def decoder_graph(language_model: nn.Module, precision: Precision = 'fp32') -> G
         'decoder',
         _in_precision(DecoderGraph(language_model), precision),
         inputs,
-        ('input_ids', 'features', 'position', 'rows', *names),
+        (*DECODER_INPUTS, *names),
         ('logits', *(f'present_{name}' for name in names)),
-        ({1: any_length}, {1: any_length}, {}, {0: any_length}, capacity, capacity),
+        (
+            {1: any_length},
+            {1: any_length},
+            {1: any_length},
+            {},
+            {0: any_length, 1: any_length},
+            {0: any_length},
+            capacity,
+            capacity,
+        ),
         precision,
         CACHE_OPSET,
     )

@@ -2,7 +2,10 @@
 
 The decoder's cache is a buffer of any capacity C that a step writes into at `position`. In ONNX
 this is TensorScatter, whose output the engines bind to the buffer of its input: nothing but the
-new keys and values is ever copied. What the buffer holds behind the sequence is masked.
+new keys and values is ever copied. A step may append to several sequences at once, and sequences
+may share their beginning: `visible` says which of the buffer's slots each new token attends to,
+`places` where it stands in its own sequence. So a batch has no padding, and a shared beginning
+lies in the buffer once.
 """
 
 from __future__ import annotations
@@ -93,9 +96,11 @@ class AudioGraph(nn.Module):
 class DecoderGraph(nn.Module):
     """One step of the language model: any number of visual tokens, then token ids.
 
-    input_ids (1, T); features (1, F, D); position (1,), where the step begins; rows (K,), which of
-    the F + T new positions give logits; keys and values of L layers, (1, H, C, d) each, with
-    C >= position + F + T. Gives logits (1, K, V) in float32 and the buffers as they are then.
+    input_ids (1, T); features (1, F, D); places (1, F + T), the position of each in its sequence;
+    position (1,), the slot where the step begins to write; visible (F + T, C), which slots each
+    attends to, its own among them; rows (K,), which of them give logits; keys and values of L
+    layers, (1, H, C, d) each, with C >= position + F + T. Gives logits (1, K, V) in float32 and
+    the buffers as they are then.
     """
 
     def __init__(self, language_model: nn.Module) -> None:
@@ -106,23 +111,22 @@ class DecoderGraph(nn.Module):
         self,
         input_ids: Tensor,
         features: Tensor,
+        places: Tensor,
         position: Tensor,
+        visible: Tensor,
         rows: Tensor,
         keys: list[Tensor],
         values: list[Tensor],
     ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         embedded = self.language_model.get_input_embeddings()(input_ids)
         inputs = torch.cat((features.to(embedded.dtype), embedded), dim=1)
-        place = torch.arange(inputs.shape[1], device=inputs.device) + position
-        column = torch.arange(keys[0].shape[2], device=inputs.device)
-        blocked = column.unsqueeze(0) > place.unsqueeze(1)
         lowest = torch.finfo(inputs.dtype).min
-        mask = torch.zeros(blocked.shape, dtype=inputs.dtype).masked_fill(blocked, lowest)
+        mask = torch.zeros_like(visible, dtype=inputs.dtype).masked_fill(~visible, lowest)
         buffers = Buffers(keys, values, position)
         output = self.language_model(
             inputs_embeds=inputs,
             attention_mask=mask[None, None],
-            position_ids=place.unsqueeze(0),
+            position_ids=places,
             past_key_values=buffers,
             use_cache=True,
             logits_to_keep=rows,

@@ -11,10 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from unifiedmllm_ros.errors import ModelFileError
 
-FORMAT: Final = 2
-READABLE: Final = (1, FORMAT)
+FORMAT: Final = 3
 MANIFEST_FILE: Final = 'manifest.json'
 DEFAULT_LENGTH: Final = 1024
+DECODER_INPUTS: Final = ('input_ids', 'features', 'places', 'position', 'visible', 'rows')
+"""Of the decoder graph, before the cache; see graphs.DecoderGraph."""
 
 
 class WeightsFile(BaseModel):
@@ -110,15 +111,21 @@ class Manifest(BaseModel):
                 f'{file}: cannot be read ({error}); fetch the model again or export it'
             ) from error
         found = fields.get('format') if isinstance(fields, dict) else None
-        if found not in READABLE:
+        if found != FORMAT:
             raise ModelFileError(
-                f'{file}: format {found!r}, this version reads format 1 and {FORMAT}; '
+                f'{file}: format {found!r}, this version reads format {FORMAT}; '
                 'export the model again with this version'
             )
         try:
             return cls.model_validate(fields)
         except ValidationError as error:
             raise ModelFileError(f'{file}: {error}; export the model again') from error
+
+    @property
+    def cache_names(self) -> tuple[str, ...]:
+        """Names of the decoder's inputs that are its cache."""
+        layers = range(self.layers)
+        return tuple(f'{kind}_{layer}' for kind in ('keys', 'values') for layer in layers)
 
     def graph(self, folder: Path, name: str) -> Path:
         """Return the path of a graph's file, checked against its size and hash.

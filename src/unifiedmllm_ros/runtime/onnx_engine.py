@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
 
 import numpy as np
 
 from unifiedmllm_ros.errors import BackendError, InstructionError, ModelError, ModelFileError
-from unifiedmllm_ros.runtime.engine import Array, EngineInfo, check_length, check_medium
-from unifiedmllm_ros.runtime.grown_decoder import GrownDecoder
+from unifiedmllm_ros.runtime.engine import Array, EngineInfo, Row, check_medium, check_rows
 from unifiedmllm_ros.runtime.manifest import Manifest
 from unifiedmllm_ros.runtime.memory import check_main_memory
 from unifiedmllm_ros.runtime.onnx_decoder import OnnxDecoder
@@ -55,10 +55,11 @@ class OnnxEngine:
         """Load the graphs that a manifest.json in `folder` describes.
 
         threads: of one operator; by default one for each core, at most four. A small decoder
-        always takes one: in a step of a millisecond, waking a second thread costs more than it
-        does. provider: 'cpu' or 'cuda'. Raises ModelFileError, naming the file and the remedy,
-        where a file is missing, damaged or does not belong to this version; BackendError for a
-        provider that is not there, and for graphs that ONNX Runtime does not run.
+        takes one, but for large steps, such as many questions at once: in a step of a
+        millisecond, waking a second thread costs more than it does. provider: 'cpu' or 'cuda'.
+        Raises ModelFileError, naming the file and the remedy, where a file is missing, damaged or
+        does not belong to this version; BackendError for a provider that is not there, and for
+        graphs that ONNX Runtime does not run.
         """
         folder = Path(folder)
         runtime = onnxruntime()
@@ -88,8 +89,6 @@ class OnnxEngine:
 
     def encode_images(self, pixels: Array) -> Array:
         """Turn pixels [B, 3, H, W] (RGB in 0..1) into visual tokens [B, N, D]."""
-        if self._manifest.format == 1 and len(pixels) > 1:
-            return np.concatenate([self._encode('vision', image[None]) for image in pixels])
         return self._encode('vision', pixels)
 
     def encode_video(self, frames: Array) -> Array:
@@ -118,10 +117,13 @@ class OnnxEngine:
         features: Array | None = None,
         last: int | None = None,
     ) -> Array:
-        """Append visual tokens and ids to the cached sequence; see Engine.step."""
-        new = len(ids) + (0 if features is None else len(features))
-        wanted = check_length(self._info, ids, cache.length + new, last)
-        return self._decoder.step(ids, cache, features, wanted)
+        """Append to one sequence; see Engine.step."""
+        return self.step_all([Row.after(features, ids, cache, last)])[0]
+
+    def step_all(self, rows: Sequence[Row]) -> list[Array]:
+        """Append to sequences; see Engine.step_all."""
+        check_rows(self._info, rows)
+        return self._decoder.step(rows)
 
     def _open_encoder(self, name: str) -> Any:
         session = open_session(
@@ -130,17 +132,16 @@ class OnnxEngine:
         self._check_names(session, name, ((_ENCODERS[name],), ('features',)))
         return session
 
-    def _open_decoder(self) -> OnnxDecoder | GrownDecoder:
+    def _open_decoder(self) -> OnnxDecoder:
         manifest, options = self._manifest, self._options
         file = manifest.graph(self._folder, 'decoder')
-        if manifest.bytes_of('decoder') < _SMALL:
+        wide: Callable[[], Any] | None = None
+        if manifest.bytes_of('decoder') < _SMALL and options.threads > 1:
+            wide = partial(open_session, file, options, self._runtime)
             options = SessionOptions(options.provider, 1)
         session = open_session(file, options, self._runtime)
-        if manifest.format == 1:
-            self._check_names(session, 'decoder', GrownDecoder.names(manifest))
-            return GrownDecoder(session, manifest, options.provider)
         self._check_names(session, 'decoder', OnnxDecoder.names(manifest))
-        return OnnxDecoder(session, manifest, options.provider, self._runtime)
+        return OnnxDecoder(session, manifest, options.provider, self._runtime, wide)
 
     def _check_names(
         self, session: Any, graph: str, names: tuple[tuple[str, ...], tuple[str, ...]]

@@ -43,8 +43,10 @@ class DecoderProfile:
         """Return the profile of a model, by default with room for its longest sequence."""
         video = manifest.video.tokens if manifest.video else 0
         audio = manifest.audio.tokens if manifest.audio else 0
-        features = max(manifest.visual_tokens, video, audio)
         capacity = capacity or manifest.max_length
+        one = max(manifest.visual_tokens, video, audio)
+        # Several cameras' pictures in one run, where they leave most of it to the questions.
+        features = max(one, min(MOST_IMAGES * one, capacity // 4))
         if capacity <= features + 1:
             raise BackendError(
                 f'a profile of {capacity} positions has no room for {features} visual tokens and '
@@ -63,17 +65,25 @@ class DecoderProfile:
         return min(MOST_ROWS, self.ids)
 
     def shapes(self, hidden: int) -> tuple[Shapes, Shapes]:
-        """Return the least, usual and largest shapes: of prefill, then of decode."""
-        usual = min(_TYPICAL_PROMPT, self.ids)
+        """Return the least, usual and largest shapes: of prefill, then of decode.
+
+        Prefill is also what steps over several sequences are.
+        """
+        usual, most = min(_TYPICAL_PROMPT, self.ids), self.ids + self.features
+        typical = usual + self.features
         prefill: Shapes = {
             'input_ids': ((1, 1), (1, usual), (1, self.ids)),
             'features': ((1, 0, hidden), (1, self.features, hidden), (1, self.features, hidden)),
+            'places': ((1, 1), (1, typical), (1, most)),
+            'visible': ((1, self.capacity), (typical, self.capacity), (most, self.capacity)),
             'rows': ((1,), (1,), (self.rows,)),
         }
         one = (1, 1)
         decode: Shapes = {
             'input_ids': (one, one, one),
             'features': ((1, 0, hidden), (1, 0, hidden), (1, 0, hidden)),
+            'places': (one, one, one),
+            'visible': ((1, self.capacity),) * 3,
             'rows': ((1,), (1,), (1,)),
         }
         return prefill, decode
@@ -154,8 +164,9 @@ def _fixed(job: BuildJob) -> bytes:
     model = onnx.load(job.file, load_external_data=False)
     graph = model.graph
     for value in (*graph.input, *graph.output):
-        if value.name.removeprefix('present_').startswith(('keys_', 'values_')):
-            dim = value.type.tensor_type.shape.dim[2]
+        axis = 1 if value.name == 'visible' else 2
+        if axis == 1 or value.name.removeprefix('present_').startswith(('keys_', 'values_')):
+            dim = value.type.tensor_type.shape.dim[axis]
             dim.Clear()
             dim.dim_value = job.profile.capacity
     # Shapes inside, which the exporter inferred for any capacity, would contradict it.

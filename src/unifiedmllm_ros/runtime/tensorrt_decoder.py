@@ -1,68 +1,41 @@
 """The decoder on TensorRT: a cache on the device that is written in place.
 
-As on ONNX Runtime, forks share buffers, and whoever would write over what another one still reads
-takes a copy of the beginning first. All buffers have the capacity of the profile, so that a
-decoding step has no shape that changes and is replayed as a CUDA graph.
+Where in it a sequence lies is the business of `slots`, as on ONNX Runtime. All buffers have the
+capacity of the profile, so that a decoding step has no shape that changes and is replayed as a
+CUDA graph.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
-from weakref import WeakSet, finalize
+from weakref import finalize
 
 import numpy as np
 
 from unifiedmllm_ros.errors import ModelFileError
-from unifiedmllm_ros.runtime.engine import Array
-from unifiedmllm_ros.runtime.manifest import Manifest
+from unifiedmllm_ros.runtime import slots
+from unifiedmllm_ros.runtime.engine import Array, Row
+from unifiedmllm_ros.runtime.manifest import DECODER_INPUTS, Manifest
+from unifiedmllm_ros.runtime.slots import SlotBuffers, SlotCache, Slots
 from unifiedmllm_ros.runtime.tensorrt_build import DECODE, PREFILL, DecoderProfile
+from unifiedmllm_ros.runtime.tensorrt_runs import runs
 from unifiedmllm_ros.runtime.tensorrt_session import Session, Slot
 
 _BYTES: Final = {'fp32': 4, 'fp16': 2, 'bf16': 2}
-_INPUTS: Final = ('input_ids', 'features', 'position', 'rows')
 
 
-class DeviceCache:
-    """A sequence: the first `length` positions of buffers that others may share."""
-
-    def __init__(self, buffers: DeviceBuffers, length: int = 0) -> None:
-        self.buffers = buffers
-        self.held = length
-        buffers.users.add(self)
-
-    @property
-    def length(self) -> int:
-        """Positions held."""
-        return self.held
-
-    def truncate(self, length: int) -> None:
-        """Forget all positions from `length` on."""
-        if not 0 <= length <= self.held:
-            raise ValueError(f'cannot truncate a cache of {self.held} positions to {length}')
-        self.held = length
-
-    def fork(self) -> DeviceCache:
-        """Return a cache of the same sequence that goes its own way."""
-        return DeviceCache(self.buffers, self.held)
-
-    def moved(self, buffers: DeviceBuffers) -> None:
-        """Go on in other buffers."""
-        self.buffers.users.discard(self)
-        self.buffers = buffers
-        buffers.users.add(self)
-
-
-class DeviceBuffers:
+class DeviceBuffers(SlotBuffers):
     """Device memory of the keys and values of all layers.
 
-    dirty: as of onnx_decoder.Buffers. graph: the decoding step, captured; 0 before that.
+    graph: the decoding step, captured; 0 before that.
     """
 
-    def __init__(self, cuda: Any, names: Sequence[str], size: int) -> None:
-        self.users: WeakSet[DeviceCache] = WeakSet()
+    def __init__(self, cuda: Any, names: Sequence[str], capacity: int, size: int) -> None:
+        """size: bytes of one layer's keys."""
+        super().__init__(capacity)
         self.addresses = {name: cuda.malloc(size) for name in names}
-        self.dirty = False
         self.warm = False
         self.graph = 0
         # When the last sequence in them is gone.
@@ -82,10 +55,11 @@ class TensorrtDecoder:
 
         Raises ModelFileError for an engine of another graph, GpuMemoryError.
         """
-        kinds, layers = ('keys', 'values'), range(manifest.layers)
-        self._names = [f'{kind}_{layer}' for kind in kinds for layer in layers]
+        self._names = manifest.cache_names
         self._session, self._manifest, self._profile = session, manifest, profile
-        expected = {*_INPUTS, 'logits', *self._names, *(f'present_{name}' for name in self._names)}
+        self._nothing = np.zeros((0, manifest.hidden), np.float32)
+        present = [f'present_{name}' for name in self._names]
+        expected = {*DECODER_INPUTS, 'logits', *self._names, *present}
         if set(session.names()) != expected or len(session.contexts) != 2:
             raise ModelFileError(
                 f'{session.name}: inputs and outputs {sorted(session.names())}, this version '
@@ -96,7 +70,9 @@ class TensorrtDecoder:
         self._slots = {
             'input_ids': Slot(cuda, profile.ids, np.int64),
             'features': Slot(cuda, profile.features * manifest.hidden, np.float32),
+            'places': Slot(cuda, profile.capacity, np.int64),
             'position': Slot(cuda, 1, np.int64),
+            'visible': Slot(cuda, profile.capacity**2, np.bool_),
             'rows': Slot(cuda, profile.rows, np.int64),
             'logits': Slot(cuda, profile.rows * manifest.vocab, np.float32),
         }
@@ -104,70 +80,56 @@ class TensorrtDecoder:
         for index in (PREFILL, DECODE):
             session.bind(index, {name: slot.address for name, slot in self._slots.items()})
 
-    def new_cache(self) -> DeviceCache:
+    def new_cache(self) -> SlotCache:
         """Return a cache of the empty sequence."""
-        return DeviceCache(self._buffers())
+        return SlotCache(self.gather((), self._profile.capacity))
 
-    def step(
-        self, ids: Sequence[int], cache: DeviceCache, features: Array | None, last: int
-    ) -> Array:
-        """Append visual tokens (F, D), then ids; returns the logits of the last `last` ids.
+    def step(self, rows: Sequence[Row]) -> list[Array]:
+        """Append to sequences; see Engine.step_all.
 
         What exceeds the profile of one run is taken in several. Raises ValueError for more visual
-        tokens than the profile has.
+        tokens in one picture than the profile has.
         """
-        nothing = np.zeros((0, self._manifest.hidden), np.float32)
-        rows = nothing if features is None else features
-        if len(rows) > self._profile.features:
-            raise ValueError(
-                f'{len(rows)} visual tokens in one step, the engine was built for '
-                f'{self._profile.features}'
-            )
-        before, said = cache.held, list[Array]()
+        lengths = [row.cache.length for row in rows]
+        said: list[Array] = []
         try:
-            for start, end in self._runs(len(ids), last):
-                wanted = min(end - start, max(end - (len(ids) - last), 0))
-                logits = self._run(ids[start:end], cache, rows, max(wanted, 1))
-                said.append(logits[len(logits) - wanted :])
-                rows = nothing
+            for group in slots.together(rows, self._profile.capacity):
+                said += self._grow(group)
         except Exception:
-            cache.held = before
-            cache.buffers.dirty = True
+            for row, length in zip(rows, lengths, strict=True):
+                row.cache.truncate(length)
+                row.cache.buffers.dirty = True
             raise
-        return np.concatenate(said)
+        return said
 
-    def _runs(self, count: int, last: int) -> list[tuple[int, int]]:
-        """Cut ids so that no run has more of them, or more logits, than the profile."""
-        runs, start = [], 0
-        while start < count:
-            loud = max(count - last, start)  # where the wanted logits begin
-            end = min(start + self._profile.ids, loud + self._profile.rows, count)
-            runs.append((start, end))
-            start = end
-        return runs
+    def _grow(self, rows: Sequence[Row]) -> list[Array]:
+        said: list[list[Array]] = [[] for _ in rows]
+        for run in runs(rows, self._profile):
+            parts = [part for _, part in run]
+            if not sum(part.wanted for part in parts):  # the profile has one logit at least
+                parts[-1] = replace(parts[-1], last=1)
+            logits = self._run(parts)
+            for (place, part), given in zip(run, logits, strict=True):
+                said[place].append(given[: part.wanted])
+        return [np.concatenate(logits) for logits in said]
 
-    def _run(self, ids: Sequence[int], cache: DeviceCache, features: Array, wanted: int) -> Array:
-        new, session = len(features) + len(ids), self._session
-        self._make_room(cache)
-        self._bind(cache.buffers)
-        values: dict[str, np.ndarray] = {
-            'input_ids': np.asarray([ids], np.int64),
-            'features': np.ascontiguousarray(features, np.float32)[None],
-            'position': np.asarray([cache.held], np.int64),
-            'rows': np.arange(new - wanted, new, dtype=np.int64),
-        }
-        for name, array in values.items():
+    def _run(self, rows: Sequence[Row]) -> list[Array]:
+        session = self._session
+        buffers = slots.shared_buffers(rows, self)
+        self._bind(buffers)
+        given = slots.inputs(rows, buffers, self._nothing)
+        for name, array in given.arrays.items():
             self._slots[name].upload(array, session.stream)
-        shapes = {name: array.shape for name, array in values.items()}
-        if new == 1:
-            self._decode(cache.buffers, shapes)
+        shapes = {name: array.shape for name, array in given.arrays.items()}
+        if given.new == 1:
+            self._decode(buffers, shapes)
         else:
             session.run(PREFILL, shapes)
-        shape = (wanted, self._manifest.vocab)
+        shape = (len(given.arrays['rows']), self._manifest.vocab)
         logits = self._slots['logits'].download(shape, session.stream)
-        cache.buffers.dirty = not np.isfinite(logits.sum())
-        cache.held += new
-        return logits
+        buffers.dirty = not np.isfinite(logits.sum())
+        given.append(rows)
+        return slots.split(logits, rows)
 
     def _decode(self, buffers: DeviceBuffers, shapes: dict[str, tuple[int, ...]]) -> None:
         """Run one id: as it comes the first time, then as a CUDA graph of these buffers."""
@@ -182,26 +144,22 @@ class TensorrtDecoder:
             buffers.graph = captured[0]
         session.cuda.launch(buffers.graph, session.stream)
 
-    def _make_room(self, cache: DeviceCache) -> None:
-        """See to it that the sequence may be written on."""
-        buffers = cache.buffers
-        alone = all(user.length <= cache.length for user in buffers.users)
-        if alone and not buffers.dirty:
-            return
-        fresh = self._buffers()
-        row = self._manifest.head_dim * _BYTES[self._manifest.cache]
-        if cache.length:
-            for name, address in buffers.addresses.items():
-                self._session.cuda.copy_rows(
-                    fresh.addresses[name],
-                    address,
-                    self._profile.capacity * row,
-                    cache.length * row,
-                    self._manifest.kv_heads,
-                    self._session.stream,
-                )
-        self._session.cuda.synchronise(self._session.stream)
-        cache.moved(fresh)
+    def gather(self, parts: Sequence[tuple[DeviceBuffers, Slots]], capacity: int) -> DeviceBuffers:
+        """Return new buffers that begin with slots of others; all have the profile's capacity."""
+        shape, cuda, stream = self._manifest, self._session.cuda, self._session.stream
+        width = shape.head_dim * _BYTES[shape.cache]
+        pitch = self._profile.capacity * width
+        size = shape.kv_heads * pitch
+        fresh = DeviceBuffers(cuda, self._names, self._profile.capacity, size)
+        start = 0
+        for buffers, held in parts:
+            for first, count in _stretches(held):
+                for name, address in buffers.addresses.items():
+                    target, source = fresh.addresses[name] + start * width, address + first * width
+                    cuda.copy_rows(target, source, pitch, count * width, shape.kv_heads, stream)
+                start += count
+        cuda.synchronise(stream)
+        return fresh
 
     def _bind(self, buffers: DeviceBuffers) -> None:
         if self._bound is buffers:
@@ -213,7 +171,10 @@ class TensorrtDecoder:
         # A captured graph stays valid: it holds the addresses of its own buffers.
         self._bound = buffers
 
-    def _buffers(self) -> DeviceBuffers:
-        shape = self._manifest
-        elements = shape.kv_heads * self._profile.capacity * shape.head_dim
-        return DeviceBuffers(self._session.cuda, self._names, elements * _BYTES[shape.cache])
+
+def _stretches(held: Slots) -> list[tuple[int, int]]:
+    """Return ascending slots as stretches without a gap: where each begins, and how long it is."""
+    if not len(held):
+        return []
+    cuts = np.flatnonzero(np.diff(held) > 1) + 1
+    return [(int(part[0]), len(part)) for part in np.split(held, cuts)]

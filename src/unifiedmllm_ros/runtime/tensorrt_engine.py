@@ -10,12 +10,13 @@ import numpy as np
 
 from unifiedmllm_ros.errors import BackendError
 from unifiedmllm_ros.runtime.cuda import Cuda, CudaRuntime
-from unifiedmllm_ros.runtime.engine import Array, EngineInfo, check_length, check_medium
+from unifiedmllm_ros.runtime.engine import Array, EngineInfo, Row, check_medium, check_rows
 from unifiedmllm_ros.runtime.engine_cache import EngineCache
 from unifiedmllm_ros.runtime.gpu import gpus
 from unifiedmllm_ros.runtime.manifest import Manifest
+from unifiedmllm_ros.runtime.slots import SlotCache
 from unifiedmllm_ros.runtime.tensorrt_build import MOST_IMAGES, Say
-from unifiedmllm_ros.runtime.tensorrt_decoder import DeviceCache, TensorrtDecoder
+from unifiedmllm_ros.runtime.tensorrt_decoder import TensorrtDecoder
 from unifiedmllm_ros.runtime.tensorrt_library import Library, open_library
 from unifiedmllm_ros.runtime.tensorrt_plans import Plan, Plans, check_gpu_memory, with_less_memory
 from unifiedmllm_ros.runtime.tensorrt_session import Session, Slot
@@ -115,7 +116,7 @@ class TensorrtEngine:
         check_medium(self.manifest.model, 'audio', wanted, wave.shape)
         return self._encoder('audio')(wave[None])[0]
 
-    def new_cache(self) -> DeviceCache:
+    def new_cache(self) -> SlotCache:
         """Return a cache of the empty sequence."""
         return self._decoder.new_cache()
 
@@ -126,13 +127,16 @@ class TensorrtEngine:
         features: Array | None = None,
         last: int | None = None,
     ) -> Array:
-        """Append visual tokens and ids to the cached sequence; see Engine.step.
+        """Append to one sequence; see Engine.step."""
+        return self.step_all([Row.after(features, ids, cache, last)])[0]
 
-        A sequence that is longer than the profile is refused here, before the GPU sees it.
+    def step_all(self, rows: Sequence[Row]) -> list[Array]:
+        """Append to sequences; see Engine.step_all.
+
+        One that is longer than the profile is refused here, before the GPU sees it.
         """
-        new = len(ids) + (0 if features is None else len(features))
-        wanted = check_length(self._info, ids, cache.length + new, last)
-        return self._decoder.step(ids, cache, features, wanted)
+        check_rows(self._info, rows)
+        return self._decoder.step(rows)
 
     def _encoder(self, name: str) -> _Encoder:
         if name not in self._encoders:

@@ -52,11 +52,6 @@ class Plans:
         default those of the model's longest sequence.
         """
         self.manifest = Manifest.load(folder)
-        if self.manifest.format == 1:
-            raise BackendError(
-                f'{folder}: graphs of format 1, whose cache cannot be written in place; '
-                'export the model again'
-            )
         if self.manifest.vision_in_int8:
             raise BackendError(
                 f'{folder}: convolutions in 8 bits for ONNX Runtime, which TensorRT does not '

@@ -9,8 +9,14 @@ from typing import Any, Self
 import numpy as np
 
 from unifiedmllm_ros.errors import GpuMemoryError, MissingExtraError, ModelError, ModelFileError
-from unifiedmllm_ros.runtime.engine import Array, EngineInfo, check_length, check_medium
-from unifiedmllm_ros.runtime.manifest import DEFAULT_LENGTH, AudioShape, Manifest, VideoShape
+from unifiedmllm_ros.runtime.engine import Array, EngineInfo, Row, check_medium, check_rows
+from unifiedmllm_ros.runtime.manifest import (
+    DEFAULT_LENGTH,
+    FORMAT,
+    AudioShape,
+    Manifest,
+    VideoShape,
+)
 
 
 class TorchCache:
@@ -105,7 +111,7 @@ class TorchEngine:
         text, size = config.text_config, config.vision_config.image_size
         video, audio = config.video_config, self._model.audio_tower
         return Manifest(
-            format=2,
+            format=FORMAT,
             model=self._info.model,
             graphs={},
             layers=text.num_hidden_layers,
@@ -153,31 +159,43 @@ class TorchEngine:
         features: Array | None = None,
         last: int | None = None,
     ) -> Array:
-        """Append visual tokens and ids to the cached sequence; see Engine.step."""
-        new = len(ids) + (0 if features is None else len(features))
-        wanted = check_length(self._info, ids, cache.length + new, last)
+        """Append to one sequence; see Engine.step."""
+        return self.step_all([Row.after(features, ids, cache, last)])[0]
+
+    def step_all(self, rows: Sequence[Row]) -> list[Array]:
+        """Append to sequences, one after the other; see Engine.step_all."""
+        check_rows(self._info, rows)
+        before = [row.cache.layers for row in rows]
         try:
-            return self._step(ids, cache, features, wanted)
+            return [self._step(row) for row in rows]
         except (RuntimeError, IndexError) as error:
+            for row, layers in zip(rows, before, strict=True):
+                row.cache.layers = layers
             raise self._failure(error) from error
 
-    def _step(
-        self, ids: Sequence[int], cache: TorchCache, features: Array | None, last: int
-    ) -> Array:
+    def _step(self, row: Row) -> Array:
         from transformers import DynamicCache
 
         torch = self._torch
         with torch.inference_mode():
-            rows = self._model.get_input_embeddings()(torch.tensor([ids], device=self._device))
-            if features is not None:
-                rows = torch.cat((self._tensor(features)[None], rows), dim=1)
+            embedded = self._model.get_input_embeddings()(
+                torch.tensor([row.ids], device=self._device)
+            )
+            parts, start = [], 0
+            for before, features in row.pictures:
+                parts += [embedded[:, start:before], self._tensor(features)[None]]
+                start = before
+            embedded = torch.cat((*parts, embedded[:, start:]), dim=1)
             past = DynamicCache()
-            for layer, (keys, values) in enumerate(cache.layers):
+            for layer, (keys, values) in enumerate(row.cache.layers):
                 past.update(keys, values, layer)
             output = self._model.language_model(
-                inputs_embeds=rows, past_key_values=past, use_cache=True, logits_to_keep=last
+                inputs_embeds=embedded,
+                past_key_values=past,
+                use_cache=True,
+                logits_to_keep=row.wanted,
             )
-            cache.layers = tuple((layer.keys, layer.values) for layer in past.layers)
+            row.cache.layers = tuple((layer.keys, layer.values) for layer in past.layers)
             return np.asarray(output.logits[0].float().cpu())
 
     def _encoded(self, encode: Any, values: Array) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -12,51 +13,30 @@ import numpy as np
 import numpy.typing as npt
 
 from unifiedmllm_ros.cancellation import Cancel, never
-from unifiedmllm_ros.errors import ConfigError, GpuMemoryError, ModelFileError
+from unifiedmllm_ros.errors import ConfigError, GpuMemoryError, ModelFileError, UnifiedMLLMError
 from unifiedmllm_ros.model.processing import UnifiedMLLMProcessor
-from unifiedmllm_ros.model.protocol import Conversation, ModelInfo, TextChunk
+from unifiedmllm_ros.model.protocol import (
+    Conversation,
+    ModelInfo,
+    Piece,
+    Question,
+    TextChunk,
+)
 from unifiedmllm_ros.representation import TASKS, TaskSpec, format, parse
 from unifiedmllm_ros.runtime.backends import next_engine, open_engine
 from unifiedmllm_ros.runtime.context import Context
 from unifiedmllm_ros.runtime.counts import Counts
-from unifiedmllm_ros.runtime.decoding import MAX_TOKENS, DecodedToken, Decoder
-from unifiedmllm_ros.runtime.engine import Array, Engine, EngineInfo
+from unifiedmllm_ros.runtime.decoding import MAX_TOKENS, Asked, DecodedToken, Decoder
+from unifiedmllm_ros.runtime.engine import Engine, EngineInfo
 from unifiedmllm_ros.runtime.grammar import Grammar
+from unifiedmllm_ros.runtime.seen import ImageFeatures, resume_all
 from unifiedmllm_ros.runtime.speculation import Drafter
 
 Lower = Callable[[EngineInfo, GpuMemoryError], Engine | None]
 
 
-class ImageFeatures:
-    """What the model keeps of an image: its visual tokens and the latest dialogue about it."""
-
-    def __init__(self, opening: Context, image_id: int, features: Array) -> None:
-        """opening: what precedes the image."""
-        self._image = image_id, features
-        self._begin(opening)
-
-    def _begin(self, opening: Context) -> None:
-        self._latest = opening.fork()
-        self._latest.show(*self._image)
-
-    def resume(self, ids: list[int], opening: Context) -> tuple[Context, list[int]]:
-        """Return a context of the longest cached beginning of `ids`, and the ids that remain.
-
-        opening: of the engine that runs now; where it is another one, nothing is cached yet.
-
-        At least one id remains, because the next token needs a forward pass. The context becomes
-        the latest dialogue. The image's ids are among those that remain before the first one: it
-        is computed in one pass with the question.
-        """
-        if opening.engine is not self._latest.engine:
-            self._begin(opening)
-        length = min(self._latest.common(ids), len(ids) - 1)
-        self._latest = self._latest.fork(length)
-        return self._latest, ids[length:]
-
-
 class UnifiedModel:
-    """Answers questions about images; implements model.protocol.MultimodalModel."""
+    """Answers questions about images; implements MultimodalModel and BatchModel."""
 
     def __init__(
         self,
@@ -180,25 +160,48 @@ class UnifiedModel:
     def stream(
         self, features: ImageFeatures, conversation: Conversation, cancel: Cancel = never
     ) -> Iterator[TextChunk]:
-        """Answer piece by piece; see MultimodalModel.stream for the errors.
+        """Answer piece by piece; see MultimodalModel.stream for the errors, stream_all for more."""
+        for piece in self.stream_all([Question(features, conversation, cancel)]):
+            if piece.error is not None:
+                raise piece.error
+            if piece.chunk is not None:
+                yield piece.chunk
 
-        Where GPU memory runs out before the first piece, the next engine answers. After it this
-        question fails, because another engine might say something else, and the next one is
-        answered by that engine.
+    def stream_all(self, questions: Sequence[Question]) -> Iterator[Piece]:
+        """Answer questions together, about one image or several; see BatchModel.stream_all.
+
+        Where GPU memory runs out, the next engine answers what nothing has been said to yet.
+        Answers that have begun fail, because another engine might say something else.
         """
-        ids, said = self.prompt(conversation), False
-        while True:
+        left = dict(enumerate(questions))
+        while left:
+            places, begun = list(left), set[int]()
             try:
-                context, rest = features.resume(ids, self._opening)
-                self._counts.add_prompt(len(ids), len(ids) - len(rest))
-                for chunk in self._text(self._answer(context, ids, rest, cancel)):
-                    said = True
-                    yield chunk
-                return
+                for piece in self._stream(list(left.values())):
+                    place = places[piece.place]
+                    begun.add(place)
+                    if piece.chunk is None:
+                        del left[place]
+                    yield replace(piece, place=place)
             except GpuMemoryError as error:
                 self._step_down(error)
-                if said:
-                    raise
+                for place in begun & left.keys():
+                    del left[place]
+                    yield Piece(place, error=error)
+
+    def _stream(self, questions: Sequence[Question]) -> Iterator[Piece]:
+        prompts = [self.prompt(question.conversation) for question in questions]
+        asked = self._asked(questions, prompts)
+        texts = [_Text(self._processor) for _ in questions]
+        for place, tokens in self._decoder.stream_all(asked, self._counts):
+            if isinstance(tokens, UnifiedMLLMError):
+                yield Piece(place, error=tokens)
+                continue
+            for chunk in texts[place].feed(tokens):
+                yield Piece(place, chunk)
+            if texts[place].written[-1:] == [self._processor.eos_id]:
+                self._drafter.learn(self._last_question(prompts[place]), texts[place].written)
+                yield Piece(place)
 
     def prompt(self, conversation: Conversation) -> list[int]:
         """Return the ids of a conversation, ready for generation."""
@@ -210,32 +213,40 @@ class UnifiedModel:
         turns.append((conversation.question, None))
         return self._processor.encode_conversation(turns, system=self._system)
 
-    def _answer(
-        self, context: Context, ids: list[int], rest: list[int], cancel: Cancel
-    ) -> Iterator[DecodedToken]:
-        """Decode, guessing from earlier answers, and remember this one once it is whole."""
-        question = self._last_question(ids)
-        draft = self._drafter.draft(question) if self._speculate else None
-        written: list[int] = []
-        for token in self._decoder.stream(context, rest, cancel, draft, self._counts):
-            written.append(token.id)
-            yield token
-        self._drafter.learn(question, written)
+    def _asked(self, questions: Sequence[Question], prompts: Sequence[list[int]]) -> list[Asked]:
+        seen = [question.features for question in questions]
+        asked = []
+        resumed = resume_all(seen, prompts, self._opening)
+        for question, ids, (context, reused) in zip(questions, prompts, resumed, strict=True):
+            self._counts.add_prompt(len(ids), reused)
+            last = self._last_question(ids)
+            draft = self._drafter.draft(last) if self._speculate else None
+            asked.append(Asked(context, ids[context.length :], question.cancel, draft))
+        return asked
 
     def _last_question(self, ids: list[int]) -> list[int]:
         user = self._processor.user_id
         return ids[len(ids) - 1 - ids[::-1].index(user) :]
 
-    def _text(self, tokens: Iterator[DecodedToken]) -> Iterator[TextChunk]:
-        processor = self._processor
-        decoder = codecs.getincrementaldecoder('utf-8')('replace')
-        started = False
+
+class _Text:
+    """Turns the tokens of an answer into text. written: those so far."""
+
+    def __init__(self, processor: UnifiedMLLMProcessor) -> None:
+        self.written: list[int] = []
+        self._processor = processor
+        self._decoder = codecs.getincrementaldecoder('utf-8')('replace')
+        self._started = False
+
+    def feed(self, tokens: Sequence[DecodedToken]) -> Iterator[TextChunk]:
+        """Take tokens; gives the pieces of text that they make."""
         for token in tokens:
-            if token.id == processor.eos_id:
+            self.written.append(token.id)
+            if token.id == self._processor.eos_id:
                 continue
-            text = decoder.decode(processor.token_bytes[token.id])
-            if not started:
-                started, text = bool(text), text.removeprefix(' ')
+            text = self._decoder.decode(self._processor.token_bytes[token.id])
+            if not self._started:
+                self._started, text = bool(text), text.removeprefix(' ')
             if text:
                 yield TextChunk(text, token.confidence)
 

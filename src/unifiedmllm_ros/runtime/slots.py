@@ -1,0 +1,218 @@
+"""Where sequences lie in the buffers of a decoder, and what a step over several of them gets.
+
+Keys and values lie in slots. A sequence is a list of slots; forks share those of their
+common beginning and append behind all that is in use, so that a step may take any number of
+sequences of the same buffers: each new token is told which slots it may see. What two sequences
+share lies there once, whatever their lengths nothing is padded, and a sequence that has ended or
+was cut back leaves slots that are written over or left behind at the next move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+from weakref import WeakSet
+
+import numpy as np
+import numpy.typing as npt
+
+from unifiedmllm_ros.runtime.engine import Array, Row
+
+Slots = npt.NDArray[np.int64]
+
+SLACK: Final = 128
+"""Slots that others' sequences may take before a step moves to buffers of its own."""
+
+ROOM: Final = 8
+"""Slots set up beforehand for each further sequence of a step."""
+
+
+class SlotCache:
+    """A sequence: slots, in its order, of buffers that others share. A runtime.engine.Cache."""
+
+    def __init__(self, buffers: SlotBuffers, slots: Slots | None = None) -> None:
+        self.buffers = buffers
+        self.slots = np.zeros(0, np.int64) if slots is None else slots
+        buffers.users.add(self)
+
+    @property
+    def length(self) -> int:
+        """Positions held."""
+        return len(self.slots)
+
+    @property
+    def end(self) -> int:
+        """The slot behind the highest one."""
+        return int(self.slots.max()) + 1 if len(self.slots) else 0
+
+    def truncate(self, length: int) -> None:
+        """Forget all positions from `length` on."""
+        if not 0 <= length <= len(self.slots):
+            raise ValueError(f'cannot truncate a cache of {len(self.slots)} positions to {length}')
+        self.slots = self.slots[:length]
+
+    def fork(self) -> SlotCache:
+        """Return a cache of the same sequence that goes its own way."""
+        return SlotCache(self.buffers, self.slots)
+
+    def move(self, buffers: SlotBuffers, slots: Slots) -> None:
+        """Go on in other buffers, where the sequence has been copied to."""
+        self.buffers.users.discard(self)
+        self.buffers, self.slots = buffers, slots
+        buffers.users.add(self)
+
+
+class SlotBuffers:
+    """Keys and values of all layers, `capacity` slots of each.
+
+    dirty: they may hold numbers that are not finite in some slot; masked, these would still
+    spread, so that nothing more may be appended here.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.users: WeakSet[SlotCache] = WeakSet()
+        self.capacity = capacity
+        self.dirty = False
+
+    @property
+    def used(self) -> int:
+        """The slot behind the highest one of any sequence."""
+        return max((user.end for user in self.users), default=0)
+
+
+class Mover(Protocol):
+    """Makes buffers."""
+
+    def gather(self, parts: Sequence[tuple[Any, Slots]], capacity: int) -> Any:
+        """Return new buffers that begin with slots of others, and take `capacity` in all."""
+        ...
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Arrays of a step, as the decoder graph takes them, and the new slots of each row."""
+
+    arrays: dict[str, np.ndarray]
+    slots: list[Slots]
+    new: int
+
+    def append(self, rows: Sequence[Row]) -> None:
+        """Count what the step has written to the sequences."""
+        for row, slots in zip(rows, self.slots, strict=True):
+            row.cache.slots = np.concatenate((row.cache.slots, slots))
+
+
+def new_positions(rows: Sequence[Row]) -> int:
+    """Return by how many positions a step lets sequences grow, all together."""
+    return sum(row.new for row in rows)
+
+
+def together(rows: Sequence[Row], most: int) -> Iterator[Sequence[Row]]:
+    """Cut rows into groups whose sequences fit buffers of `most` slots; one row always does."""
+    if len(rows) > 1 and _held(rows) + new_positions(rows) > most:
+        middle = len(rows) // 2
+        yield from together(rows[:middle], most)
+        yield from together(rows[middle:], most)
+    else:
+        yield rows
+
+
+def shared_buffers(rows: Sequence[Row], mover: Mover) -> Any:
+    """Return buffers that hold all sequences of a step and have room for what it appends.
+
+    They are those that the sequences have already, unless these differ, are full or dirty, or
+    belong to others for the most part: then the sequences move to new ones.
+    """
+    buffers: SlotBuffers = rows[0].cache.buffers
+    if not buffers.dirty and all(row.cache.buffers is buffers for row in rows):
+        used = buffers.used
+        fits = used + new_positions(rows) <= buffers.capacity
+        if fits and (used <= SLACK or used <= 2 * _held(rows) + SLACK):
+            return buffers
+    return _moved(rows, mover)
+
+
+def _moved(rows: Sequence[Row], mover: Mover) -> Any:
+    parts = [(buffers, caches, _union(caches)) for buffers, caches in _by_buffers(rows)]
+    held = sum(len(slots) for _, _, slots in parts)
+    capacity = held + new_positions(rows) + ROOM * (len(rows) - 1)
+    target = mover.gather([(buffers, slots) for buffers, _, slots in parts], capacity)
+    start = 0
+    for _, caches, slots in parts:
+        for cache in caches:
+            cache.move(target, start + np.searchsorted(slots, cache.slots))
+        start += len(slots)
+    return target
+
+
+def _held(rows: Sequence[Row]) -> int:
+    """Return how many slots sequences take, shared ones counted once."""
+    if len(rows) == 1:
+        return int(rows[0].cache.length)
+    return sum(len(_union(caches)) for _, caches in _by_buffers(rows))
+
+
+def _by_buffers(rows: Sequence[Row]) -> list[tuple[SlotBuffers, list[SlotCache]]]:
+    found: dict[int, tuple[SlotBuffers, list[SlotCache]]] = {}
+    for row in rows:
+        buffers = row.cache.buffers
+        found.setdefault(id(buffers), (buffers, []))[1].append(row.cache)
+    return list(found.values())
+
+
+def _union(caches: Sequence[SlotCache]) -> Slots:
+    """Return the slots of sequences, ascending."""
+    return np.unique(np.concatenate([cache.slots for cache in caches]))
+
+
+def inputs(rows: Sequence[Row], buffers: SlotBuffers, nothing: Array) -> Inputs:
+    """Return what a step gets: visual tokens of all rows first, then the ids of all.
+
+    nothing: visual tokens (0, D) where no row has any. Logits come row by row.
+    """
+    start, new = buffers.used, new_positions(rows)
+    pictures = [features for row in rows for _, features in row.pictures] or [nothing]
+    shown, said = 0, new - sum(len(row.ids) for row in rows)
+    places = np.empty(new, np.int64)
+    visible = np.zeros((new, buffers.capacity), np.bool_)
+    slots, wanted = [], []
+    for row in rows:
+        index = _order(row, shown, said)
+        shown, said = shown + row.visual, said + len(row.ids)
+        held, count = row.cache.slots, len(index)
+        places[index] = np.arange(len(held), len(held) + count)
+        seen = np.zeros((count, buffers.capacity), np.bool_)
+        seen[:, held] = True
+        seen[:, start + index] = np.tri(count, dtype=np.bool_)
+        visible[index] = seen
+        slots.append(start + index)
+        wanted.append(np.arange(said - row.wanted, said))
+    arrays: dict[str, np.ndarray] = {
+        'input_ids': np.asarray([[token for row in rows for token in row.ids]], np.int64),
+        'features': np.ascontiguousarray(np.concatenate(pictures), np.float32)[None],
+        'places': places[None],
+        'position': np.asarray([start], np.int64),
+        'visible': visible,
+        'rows': np.concatenate(wanted),
+    }
+    return Inputs(arrays, slots, new)
+
+
+def _order(row: Row, shown: int, said: int) -> Slots:
+    """Return where in the step the positions of a row are, in the order of its sequence.
+
+    shown, said: where its visual tokens begin, and its ids.
+    """
+    parts, start = [], 0
+    for before, features in row.pictures:
+        parts.append(np.arange(said + start, said + before))
+        parts.append(np.arange(shown, shown + len(features)))
+        start, shown = before, shown + len(features)
+    return np.concatenate((*parts, np.arange(said + start, said + len(row.ids))))
+
+
+def split(logits: Array, rows: Sequence[Row]) -> list[Array]:
+    """Cut the logits of a step into those of its rows."""
+    ends = np.cumsum([row.wanted for row in rows])
+    return np.split(logits, ends[:-1])
