@@ -67,6 +67,7 @@ def test_interrupted_with_a_checkpoint(
     world: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings, read = six_steps(world, tmp_path / 'out'), Samples.__getitem__
+    before = signal.getsignal(signal.SIGINT)
 
     def interrupting(self: Samples, index: int) -> Any:
         if index == 8:  # of the third step
@@ -82,7 +83,7 @@ def test_interrupted_with_a_checkpoint(
     monkeypatch.undo()
     summary = run(settings, resume=True)
     assert (summary['steps'], summary['interrupted']) == (6, False)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_two_processes_as_one(world: tuple[Path, Path], tmp_path: Path) -> None:

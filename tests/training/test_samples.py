@@ -21,7 +21,9 @@ from unifiedmllm_ros.training.loss import answer_loss, wanted_rows  # noqa: E402
 from unifiedmllm_ros.training.samples import mixed_order  # noqa: E402
 from unifiedmllm_ros.training.settings import (  # noqa: E402
     BatchSettings,
+    EvaluationSettings,
     PhaseSettings,
+    SavingSettings,
     SourceSettings,
     StageSettings,
     read_settings,
@@ -52,6 +54,13 @@ def test_configurations_hold_up_and_say_what_they_need(file: Path) -> None:
         assert load_preset(settings.model.preset).text['model_type'] == 'llama'
     phases = ('tabletop-nano-stage1', 'tabletop-nano-stage2')
     assert isinstance(settings, PhaseSettings) == (file.stem in phases)
+
+
+def test_every_field_is_in_the_page() -> None:
+    page = (Path(__file__).parents[2] / 'docs' / 'training.md').read_text()
+    for model in (StageSettings, BatchSettings, SavingSettings, EvaluationSettings):
+        for name in model.model_fields:
+            assert f'`{name}`' in page, name
 
 
 @pytest.mark.parametrize('file', LAUNCHERS, ids=lambda file: file.stem)

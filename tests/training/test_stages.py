@@ -158,3 +158,19 @@ def test_a_part_that_is_not_there_is_named(tmp_path: Path) -> None:
     trainable = {'parts': ['audio_encoder']}
     with pytest.raises(ConfigError, match='audio_encoder'):
         run(stage(1, twin, data, tmp_path / 'out', trainable=trainable))
+
+
+def test_regions_found_before_are_those_found_in_the_step(tmp_path: Path) -> None:
+    twin, data = world(tmp_path, 'tabletop-nano')
+    settings = {name: stage(2, twin, data, tmp_path / name) for name in ('pixels', 'cached')}
+    run(settings['pixels'])
+    run(settings['cached'].model_copy(update={'cache_regions': True}))
+    # Found in bfloat16 and kept in float16.
+    expected = pytest.approx(losses_in(settings['pixels'].out), abs=0.05)
+    assert losses_in(settings['cached'].out) == expected
+    (kept,) = tmp_path.glob('regions-*.safetensors')
+    stamp = kept.stat().st_mtime_ns
+    again = settings['cached'].model_copy(update={'out': tmp_path / 'again', 'cache_regions': True})
+    run(again)
+    assert kept.stat().st_mtime_ns == stamp
+    assert losses_in(again.out) == losses_in(settings['cached'].out)

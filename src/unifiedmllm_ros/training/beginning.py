@@ -60,6 +60,13 @@ def begin(settings: ModelSettings) -> Beginning:
     return Beginning(model, processor, tuple(range(known, processor.vocab_size)))
 
 
+def tied(model: Any) -> bool:
+    """Whether the output layer is the embedding; PEFT then looks for it in the configuration."""
+    text = model.config.text_config
+    model.config.tie_word_embeddings = bool(getattr(text, 'tie_word_embeddings', False))
+    return bool(model.config.tie_word_embeddings)
+
+
 def load_language_model(name: str) -> tuple[Any, Any]:
     """A causal language model in float32, and its tokenizer (of the library tokenizers)."""
     folder, options = _located(name)

@@ -9,7 +9,7 @@ from torch import nn
 
 from unifiedmllm_ros.errors import ConfigError
 from unifiedmllm_ros.model.loramoe import LoraMoEConfig
-from unifiedmllm_ros.training.beginning import Beginning
+from unifiedmllm_ros.training.beginning import Beginning, tied
 from unifiedmllm_ros.training.settings import TrainableSettings
 
 ADAPTERS = ('image_tower.projector', 'video_tower', 'audio_tower.projector')
@@ -60,14 +60,11 @@ def _has(model: nn.Module, name: str) -> bool:
 def _adapted(begun: Beginning, settings: TrainableSettings, modules: list[str]) -> Any:
     from peft import LoraConfig, get_peft_model
 
-    text = begun.model.config.text_config
-    tied = bool(getattr(text, 'tie_word_embeddings', False))
-    # PEFT reads this from the outer configuration.
-    begun.model.config.tie_word_embeddings = tied
     tokens: Any = None
+    one_table = tied(begun.model)
     if settings.new_tokens and begun.new_ids:
         ids = list(begun.new_ids)
-        tokens = {'embed_tokens': ids} if tied else {'embed_tokens': ids, 'lm_head': ids}
+        tokens = {'embed_tokens': ids} if one_table else {'embed_tokens': ids, 'lm_head': ids}
     shared = {'modules_to_save': modules or None, 'trainable_token_indices': tokens}
     if settings.language_model == 'loramoe':
         moe = settings.loramoe

@@ -20,7 +20,7 @@ from unifiedmllm_ros.locations import model_folder
 from unifiedmllm_ros.model import loramoe
 from unifiedmllm_ros.model.modeling import UnifiedMLLMForConditionalGeneration
 from unifiedmllm_ros.model.processing import UnifiedMLLMProcessor
-from unifiedmllm_ros.training.beginning import PACKAGE, Beginning, begin, package_file
+from unifiedmllm_ros.training.beginning import PACKAGE, Beginning, begin, package_file, tied
 from unifiedmllm_ros.training.settings import ModelSettings
 
 BASE_FILE = 'base.json'
@@ -92,6 +92,7 @@ def _adapted(folder: Path) -> Beginning:
     begun = begin(base.model)
     if base.sha256 and base.sha256 != _digest(base.model):
         raise ModelFileError(f'{folder}: its base {_named(base.model)} has changed since training')
+    tied(begun.model)
     try:
         model: Any = PeftModel.from_pretrained(begun.model, folder, is_trainable=True)
     except (OSError, ValueError, RuntimeError, SafetensorError, KeyError) as error:

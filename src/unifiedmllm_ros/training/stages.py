@@ -73,6 +73,20 @@ class Interruption(TrainerCallback):
                 signal.signal(number, handler)
 
 
+class IdleBranches(TrainerCallback):
+    """What a step did not use has a gradient of zero, not none.
+
+    The optimiser then treats it as several processes do, of which another one may have used it.
+    """
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        """Fill up the gradients."""
+        if args.world_size == 1:
+            for parameter in given['model'].parameters():
+                if parameter.requires_grad and parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+
+
 def run(settings: StageSettings, resume: bool = False) -> dict[str, Any]:
     """Train; returns the summary, which also lies in `out`.
 
@@ -91,6 +105,7 @@ def run(settings: StageSettings, resume: bool = False) -> dict[str, Any]:
         check_architecture(checkpoint, trainer.model)
     interruption = Interruption()
     trainer.add_callback(interruption)
+    trainer.add_callback(IdleBranches())
     with interruption.watched():
         _train(trainer, checkpoint)
     _save_result(trainer, settings.out / MODEL)
