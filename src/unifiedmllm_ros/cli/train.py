@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from unifiedmllm_ros.errors import MissingExtraError
@@ -70,7 +71,8 @@ def run_stage(args: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         raise MissingExtraError.naming(error.name or 'torch', 'train') from error
     summary = run(settings, args.resume)
-    print(described(summary))
+    if os.environ.get('RANK', '0') == '0':
+        print(described(summary))
     return 130 if summary['interrupted'] else 0
 
 

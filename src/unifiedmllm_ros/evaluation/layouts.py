@@ -14,7 +14,7 @@ from unifiedmllm_ros.evaluation.nsr1k_benchmark import Prompts, Samples
 from unifiedmllm_ros.model.processing import UnifiedMLLMProcessor
 from unifiedmllm_ros.representation import TASKS, parse
 from unifiedmllm_ros.runtime.context import Context
-from unifiedmllm_ros.runtime.decoding import Decoder
+from unifiedmllm_ros.runtime.decoding import Asked, Decoder
 from unifiedmllm_ros.runtime.engine import Engine
 from unifiedmllm_ros.runtime.grammar import Grammar
 
@@ -51,7 +51,8 @@ class LayoutWriter:
     def lay_out(self, prompt: str) -> Layout:
         """[(class, (x, y, width, height))] for a sentence, in fractions of the image."""
         ids = self._processor.encode_question(LAYOUT[0].format(prompt), images=0)
-        answer = [token.id for token in self._decoder.stream(self._opening.fork(), ids)]
+        asked = Asked(self._opening.fork(), ids)
+        answer = [token.id for token in self._decoder.stream(asked)]
         calls = parse(self._processor.decode(answer))[0].calls
         return [
             (region.phrase, _xywh(box.corners))

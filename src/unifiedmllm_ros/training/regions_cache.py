@@ -6,6 +6,7 @@ A picture then costs its projector alone, which is a thousandth of its encoder.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -60,7 +61,8 @@ class RegionsCache:
         else:
             tables = _found(named, encoder, processor)
             folder.mkdir(parents=True, exist_ok=True)
-            partial = file.with_suffix('.part')
+            # Several processes may find the same ones at the same time.
+            partial = file.with_suffix(f'.{os.getpid()}.part')
             save_file(tables, partial)
             partial.replace(file)
         return cls({name: row for row, name in enumerate(named)}, tables)

@@ -20,16 +20,16 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from unifiedmllm_ros.errors import ConfigError, NotFiniteError, UnifiedMLLMError, WriteError
 from unifiedmllm_ros.training import parts
+from unifiedmllm_ros.training.arguments import arguments
 from unifiedmllm_ros.training.beginning import Beginning, begin
 from unifiedmllm_ros.training.regions_cache import RegionsCache
 from unifiedmllm_ros.training.results import Base, check_architecture, write_summary
 from unifiedmllm_ros.training.samples import Collator, Samples, mixed_order
 from unifiedmllm_ros.training.settings import SourceSettings, StageSettings
 from unifiedmllm_ros.training.sources import Source
-from unifiedmllm_ros.training.trainer import StageTrainer, arguments
+from unifiedmllm_ros.training.trainer import StageTrainer
 
 MODEL = 'model'
-BASE = 'base.json'
 
 
 class Interruption(TrainerCallback):
