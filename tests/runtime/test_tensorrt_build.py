@@ -11,7 +11,6 @@ pytest.importorskip('onnx', reason='needs the extra [export]')
 
 from tests.model.preset_twin import shrunken_model
 from unifiedmllm_ros.errors import BackendError, EngineFileError, ModelFileError
-from unifiedmllm_ros.locations import share
 from unifiedmllm_ros.runtime.engine_cache import EngineCache
 from unifiedmllm_ros.runtime.manifest import FORMAT, GraphFile, Manifest
 from unifiedmllm_ros.runtime.tensorrt_build import (
@@ -153,12 +152,6 @@ def test_what_cannot_be_built_is_named(tiny: TinyModel, tmp_path: Path) -> None:
     with pytest.raises(BackendError, match=r'as 8\.9 is written'):
         capabilities(['sm89'])
     assert capabilities(['8.9', '12.0']) == ('8.9', '12.0')
-
-
-def test_tabletop_nano_builds() -> None:
-    folder = share('models/tabletop-nano/onnx')
-    for graph in ('vision', 'decoder'):
-        assert build(job_of(folder, graph), LIBRARY, print)
 
 
 def test_progress_tells_how_far_and_how_long() -> None:

@@ -334,18 +334,21 @@ def _named(model: Any, language_model: nn.Module, levels: Levels) -> dict[str, i
     """Return levels by the names that the matrices have in the model, as far as it has any."""
     from onnx import numpy_helper
 
-    linears = [
-        (name, module.weight)
+    linears = {
+        name: module.weight.detach()
         for name, module in language_model.named_modules()
         if isinstance(module, nn.Linear)
-    ]
-    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    }
     found: dict[str, int] = {}
-    for node in model.graph.node:
-        if node.name in levels:
-            values = torch.from_numpy(numpy_helper.to_array(weights[node.input[1]]).T.copy())
-            name = next((n for n, w in linears if torch.equal(w.to(values.dtype), values)), None)
-            found[name or node.name] = levels[node.name]
+    for node, (_, tensor) in onnx_files.products(model.graph).items():
+        if node in levels:
+            values = torch.from_numpy(numpy_helper.to_array(tensor).copy())
+            names = (
+                name
+                for name, weight in linears.items()
+                if any(torch.equal(weight.to(v.dtype), v) for v in (values.T, values))
+            )
+            found[next(names, node)] = levels[node]
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Container
 from pathlib import Path
 from typing import Any, Final
 
@@ -86,20 +87,40 @@ def _widen_output(graph: Any, node: Any) -> None:
         graph.value_info.remove(value)
 
 
-def fold_transposes(model: Any) -> None:
-    """Replace each transposed weight by its transpose, which is what a quantiser looks for."""
+def fold_transposes(model: Any, wanted: Container[str]) -> None:
+    """Replace transposed weights by their transpose, which is what a quantiser looks for.
+
+    wanted: names of the transposed ones. The others stay, and with them what an embedding table
+    shares with the output layer.
+    """
     from onnx import numpy_helper
 
     graph = model.graph
     weights = {tensor.name: tensor for tensor in graph.initializer}
     for node in [node for node in graph.node if node.op_type == 'Transpose']:
-        if node.input[0] not in weights:
+        if node.input[0] not in weights or node.output[0] not in wanted:
             continue
         axes = list(node.attribute[0].ints) if node.attribute else None
         values = numpy_helper.to_array(weights[node.input[0]]).transpose(axes)
         graph.initializer.append(numpy_helper.from_array(values.copy(), node.output[0]))
         graph.node.remove(node)
     drop_unused(model)
+
+
+def products(graph: Any) -> dict[str, tuple[Any, Any]]:
+    """Return {name: (node, weight)} of the MatMuls with a constant weight.
+
+    The weight is (inputs, outputs), or (outputs, inputs) where the graph transposes it.
+    """
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    transposed = {n.output[0]: n.input[0] for n in graph.node if n.op_type == 'Transpose'}
+    found = {}
+    for node in graph.node:
+        if node.op_type == 'MatMul':
+            tensor = weights.get(transposed.get(node.input[1], node.input[1]))
+            if tensor is not None:
+                found[node.name] = node, tensor
+    return found
 
 
 def drop_unused(model: Any) -> None:

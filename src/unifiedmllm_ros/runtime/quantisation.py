@@ -1,27 +1,32 @@
 """Weights of 4 and 8 bits: block-wise, weight-only, by the quantiser of ONNX Runtime.
 
-For ONNX Runtime each MatMul with a constant weight becomes MatMulNBits, its own operator. For
-TensorRT the weights go through DequantizeLinear of the ONNX standard: in blocks for 4 bits, and
-with one scale for each column for 8, because it has no blocks of 8 bits. How many bits which
-matrix gets is the caller's choice (see `sensitivity`); 16 leaves one as it is.
+For ONNX Runtime each MatMul with a constant weight becomes MatMulNBits, its own operator, or where
+the decoder is small a MatMul whose weight is widened at the start (see `widening`). For TensorRT
+the weights go through DequantizeLinear of the ONNX standard: in blocks for 4 bits, and with one
+scale for each column for 8, because it has no blocks of 8 bits. How many bits which matrix gets is
+the caller's choice (see `sensitivity`); 16 leaves one as it is.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 import numpy as np
 
 from unifiedmllm_ros.errors import MissingExtraError
-from unifiedmllm_ros.runtime.onnx_files import drop_unused, fold_transposes, size
+from unifiedmllm_ros.runtime.onnx_files import drop_unused, fold_transposes, products, size
 from unifiedmllm_ros.runtime.simplification import HALF_TURN
+from unifiedmllm_ros.runtime.widening import widen
 
 Bits = Literal[4, 8, 16]
 Levels = Mapping[str, Bits]
 """Bits by the name of a MatMul."""
 BLOCK: Final = 32
 """Weights that share a scale, as in llama.cpp's Q4 and Q8 formats."""
+SMALL: Final = 64 << 20
+"""Bytes of float32 weights below which products of integers are no faster."""
 _INTEGER_PRODUCTS: Final = 4  # accuracy_level of MatMulNBits: multiply int8 by int8
 
 
@@ -30,13 +35,19 @@ def quantise(model: Any, levels: Levels, target: str) -> Any:
 
     Raises MissingExtraError without onnxruntime's quantiser.
     """
-    fold_transposes(model)
+    small = 4 * sum(matrices(model).values()) < SMALL
+    chosen = [name for name, bits in levels.items() if bits != 16]
+    found = products(model.graph)
+    fold_transposes(model, {found[name][0].input[1] for name in chosen})
     if target == 'tensorrt':
         return _standard(model, levels)
     named = [node.name for node in model.graph.node if node.op_type == 'MatMul']
     for bits in sorted({bits for bits in levels.values() if bits != 16}):
         others = [name for name in named if levels.get(name) != bits]
         model = _by_onnxruntime(model, bits, others)
+    if small:
+        widen(model)
+        drop_unused(model)
     return model
 
 
@@ -55,14 +66,11 @@ def matrices(model: Any) -> dict[str, int]:
     The one that turns rotary embeddings by halves is not among them: its zeros and ones would
     not stay what they are.
     """
-    fold_transposes(model)
-    weights = {tensor.name: tensor for tensor in model.graph.initializer}
-    found = {}
-    for node in model.graph.node:
-        tensor = weights.get(node.input[1]) if node.op_type == 'MatMul' else None
-        if tensor is not None and len(tensor.dims) == 2 and tensor.name != HALF_TURN:
-            found[node.name] = size(tensor)
-    return found
+    return {
+        name: size(tensor)
+        for name, (_, tensor) in products(model.graph).items()
+        if len(tensor.dims) == 2 and tensor.name != HALF_TURN
+    }
 
 
 def _by_onnxruntime(model: Any, bits: Bits, exclude: list[str]) -> Any:
@@ -76,6 +84,8 @@ def _by_onnxruntime(model: Any, bits: Bits, exclude: list[str]) -> Any:
     config = DefaultWeightOnlyQuantConfig(
         block_size=BLOCK, is_symmetric=False, bits=bits, accuracy_level=_INTEGER_PRODUCTS
     )
+    # It has a line to say about every node of the graph.
+    logging.getLogger(MatMulNBitsQuantizer.__module__).setLevel(logging.WARNING)
     quantiser = MatMulNBitsQuantizer(model, nodes_to_exclude=exclude, algo_config=config)
     quantiser.process()
     quantised = quantiser.model.model
