@@ -130,11 +130,13 @@ def test_decoders_of_lower_precision_stay_near_torch(
     }
     (tmp_path / 'manifest.json').write_text(json.dumps(fields))
     engine = OnnxEngine.load(tmp_path, threads=1)
-    report = export_check.compare_numbers(engine, TorchEngine(model, 'twin'), engine.manifest)
-    # Random experts enlarge every error: 8 bits give 2 % by the weights and as much again by the
-    # activations, which ONNX Runtime rounds to 8 bits as well.
-    allowed = {'fp16': 0.01, 'int8': 0.12, 'int4': 0.6}[precision]
-    assert 0 < report.differences['logits'] < allowed * report.scale['logits']
+    reference, ids = TorchEngine(model, 'twin'), [7, 8, 9, 20, 40, 60, 80]
+    said, expected = (e.step(ids, e.new_cache()) for e in (engine, reference))
+    drift = np.linalg.norm(said - expected) / np.linalg.norm(expected)
+    # A matrix in 8 bits is off by about a hundredth, one in 4 by a tenth, and there are many in
+    # a row; random experts enlarge every error.
+    allowed = {'fp16': 0.005, 'int8': 0.04, 'int4': 0.5}[precision]
+    assert 0 < drift < allowed, drift
     if precision != 'fp16':
         whole = fields['graphs']['decoder']
         assert whole['bytes'] < Manifest.load(out).bytes_of('decoder')
