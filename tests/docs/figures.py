@@ -11,6 +11,8 @@ from typing import Any
 from tests.docs.export_tables import export
 from tests.docs.runtime_tables import runtime
 from tests.docs.tables import ROOT, Parts, table, write
+from tests.docs.training_tables import ablation
+from tests.docs.training_tables import speed as training_speed
 
 RESULTS = ROOT / 'benchmarks' / 'results'
 KINDS = {
@@ -132,6 +134,7 @@ FIGURES: Parts = {
         'export': export,
         'machine': machine,
     },
+    'docs/training.md': {'ablation': ablation, 'training-speed': training_speed},
     'models/tabletop-nano/README.md': {'kinds': kinds},
 }
 
