@@ -16,10 +16,11 @@ from unifiedmllm_ros.runtime.calibration import QUESTIONS, Example, Exchange, re
 from unifiedmllm_ros.runtime.onnx_engine import OnnxEngine
 from unifiedmllm_ros.runtime.sensitivity import (
     MOST_BITS,
+    Drift,
     Probe,
     applied,
     choose,
-    divergence,
+    shifts,
     upgrades,
 )
 
@@ -108,14 +109,12 @@ class Scale:
         self.asked: list[dict] = []
 
     def drift(self, engine: Stub, most: int | None = None) -> object:
-        from unifiedmllm_ros.runtime.sensitivity import Drift
-
         levels = engine.levels
         if most:
             (name,) = levels
-            return Drift({'value': 1.0, 'down': 0.5}.get(name, 1e-3) / levels[name], 0.5)
+            return Drift(np.array([{'value': 1.0, 'down': 0.9}.get(name, 1e-2)]), 0.5)
         self.asked.append(levels)
-        return Drift(0.1, 1.0 if levels['value'] == levels['down'] == 16 else 0.9)
+        return Drift(np.zeros(1), 1.0 if levels['value'] == levels['down'] == 16 else 0.9)
 
 
 def test_no_more_bits_than_equal_answers_need() -> None:
@@ -131,8 +130,18 @@ def test_a_probe_measures_what_the_weights_do(tiny: TinyModel, engine: OnnxEngin
     probe = Probe(engine, [Example(pixels, (exchange, exchange))], tiny.processor.image_id)
     same = probe.drift(engine)
     assert (len(probe), same.equal) == (2, 1.0)
-    assert same.divergence == pytest.approx(0, abs=1e-6)
+    assert same.unsettled() == pytest.approx(0, abs=1e-6)
     # The expected logits are those of one pass of torch.
     expected = tiny.reference(engine.encode_image(pixels), [1], [5, 6, 7, 8])[-3:]
     assert np.allclose(probe._expected[0], expected, atol=1e-4)
-    assert divergence(expected, np.roll(expected, 1, axis=-1)).min() > 0.1
+
+
+def test_a_shift_is_the_part_of_the_gap_that_is_lost() -> None:
+    expected = np.array([[0.0, 3.0, 1.0, -9.0]] * 3, np.float32)
+    said = expected.copy()
+    said[1] += 5  # all alike
+    said[2, 2] = 2.0  # half of the way to the best
+    assert shifts(expected, said) == pytest.approx([0, 0, 0.5])
+    drift = Drift(np.array([0.0, 0.5, 4.0]), 1.0)
+    assert drift.unsettled() == pytest.approx((0.25 + 1) / 3)
+    assert drift.unsettled(10) == pytest.approx((0.0025 + 0.16) / 3)
