@@ -5,7 +5,7 @@
 Every method learns new tasks (layouts, captions, dialogues of three turns) from the same samples in
 the same order, and is measured on them and on what the base knew (grounding, counts, absent
 things): forgetting. Nothing but the language model learns. A method that is done is not done again;
-one that was interrupted goes on.
+one that was interrupted goes on; other settings need another --work.
 """
 
 from __future__ import annotations

@@ -107,7 +107,8 @@ class StageTrainer(Trainer):
             output.logits.squeeze(0), targets, self._first_number, self.settings.number_softness
         )
         distributed = num_items_in_batch is not None
-        loss = loss / (num_items_in_batch if distributed else max(1, len(targets)))
+        # A step may have nothing to learn, where every answer was cut off.
+        loss = loss / (max(1, int(num_items_in_batch)) if distributed else max(1, len(targets)))
         if distributed and self.args.average_tokens_across_devices:
             loss = loss * self.accelerator.num_processes
         balance = self._balance(routing, inputs)
