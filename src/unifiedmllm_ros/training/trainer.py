@@ -106,9 +106,10 @@ class StageTrainer(Trainer):
         loss = answer_loss(
             output.logits.squeeze(0), targets, self._first_number, self.settings.number_softness
         )
-        distributed = num_items_in_batch is not None
         # A step may have nothing to learn, where every answer was cut off.
-        loss = loss / (max(1, int(num_items_in_batch)) if distributed else max(1, len(targets)))
+        counted = len(targets) if num_items_in_batch is None else int(num_items_in_batch)
+        loss = loss / max(1, counted)
+        distributed = num_items_in_batch is not None
         if distributed and self.args.average_tokens_across_devices:
             loss = loss * self.accelerator.num_processes
         balance = self._balance(routing, inputs)
