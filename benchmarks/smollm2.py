@@ -128,11 +128,11 @@ def _export(folder: Path, bits: Bits) -> Any:
     from transformers import AutoModelForCausalLM
 
     from unifiedmllm_ros.runtime.export import (
-        ExportOptions,
         decoder_graph,
-        head_width,
         write_graph,
     )
+    from unifiedmllm_ros.runtime.export_manifest import head_width
+    from unifiedmllm_ros.runtime.export_options import ExportOptions
     from unifiedmllm_ros.runtime.manifest import FORMAT, Manifest
 
     model: Any = AutoModelForCausalLM.from_pretrained(

@@ -93,7 +93,8 @@ def _llama(vocab: int) -> Any:
 def _export(folder: Path, language_model: Any, vocab: int) -> None:
     import torch
 
-    from unifiedmllm_ros.runtime.export import ExportOptions, Graph, decoder_graph, write_graph
+    from unifiedmllm_ros.runtime.export import Graph, decoder_graph, write_graph
+    from unifiedmllm_ros.runtime.export_options import ExportOptions
 
     class Vision(torch.nn.Module):
         def __init__(self) -> None:

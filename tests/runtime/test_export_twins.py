@@ -17,11 +17,11 @@ from unifiedmllm_ros.errors import BackendError, ConfigError, ModelFileError  # 
 from unifiedmllm_ros.model.loramoe import LoraMoEConfig  # noqa: E402
 from unifiedmllm_ros.runtime import export_check  # noqa: E402
 from unifiedmllm_ros.runtime.export import (  # noqa: E402
-    ExportOptions,
     decoder_graph,
     export_model,
     write_graph,
 )
+from unifiedmllm_ros.runtime.export_options import ExportOptions  # noqa: E402
 from unifiedmllm_ros.runtime.manifest import Manifest  # noqa: E402
 from unifiedmllm_ros.runtime.onnx_engine import OnnxEngine  # noqa: E402
 from unifiedmllm_ros.runtime.quantisation import BLOCK, symmetric  # noqa: E402

@@ -50,7 +50,8 @@ def test_one_engine_for_three_generations(tiny: TinyModel, graph: str) -> None:
 @pytest.mark.parametrize('precision', ['fp16', 'bf16', 'int8', 'int4'])
 def test_every_precision_of_the_papers_model_builds(precision: str, tmp_path: Path) -> None:
     pytest.importorskip('onnxscript', reason='needs the extra [export]')
-    from unifiedmllm_ros.runtime.export import ExportOptions, decoder_graph, write_graph
+    from unifiedmllm_ros.runtime.export import decoder_graph, write_graph
+    from unifiedmllm_ros.runtime.export_options import ExportOptions
 
     options = ExportOptions(precision, 'tensorrt')  # type: ignore[arg-type]
     model = shrunken_model('7b')

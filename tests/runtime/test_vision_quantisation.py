@@ -16,11 +16,11 @@ from unifiedmllm_ros.errors import BackendError, ConfigError  # noqa: E402
 from unifiedmllm_ros.runtime.backends import open_engine  # noqa: E402
 from unifiedmllm_ros.runtime.calibration import Example  # noqa: E402
 from unifiedmllm_ros.runtime.export import (  # noqa: E402
-    ExportOptions,
     _vision,
     export_model,
     write_graph,
 )
+from unifiedmllm_ros.runtime.export_options import ExportOptions  # noqa: E402
 from unifiedmllm_ros.runtime.manifest import Manifest  # noqa: E402
 from unifiedmllm_ros.runtime.onnx_engine import OnnxEngine  # noqa: E402
 from unifiedmllm_ros.runtime.vision_quantisation import FIRST, quantise_convolutions  # noqa: E402

@@ -11,13 +11,11 @@ from __future__ import annotations
 
 import copy
 import json
-import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final, Literal, cast, get_args
+from typing import Any, Final, cast
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +28,19 @@ from unifiedmllm_ros.model.modeling import UnifiedMLLMForConditionalGeneration
 from unifiedmllm_ros.runtime import onnx_files
 from unifiedmllm_ros.runtime.calibration import Example
 from unifiedmllm_ros.runtime.engine import Array
+from unifiedmllm_ros.runtime.export_manifest import (
+    graph_entry,
+    head_width,
+    image_size,
+    manifest_fields,
+)
+from unifiedmllm_ros.runtime.export_options import (
+    PRECISIONS,
+    TARGETS,
+    ExportOptions,
+    Precision,
+    Target,
+)
 from unifiedmllm_ros.runtime.graphs import (
     AudioGraph,
     DecoderGraph,
@@ -40,59 +51,16 @@ from unifiedmllm_ros.runtime.graphs import (
 )
 from unifiedmllm_ros.runtime.manifest import (
     DECODER_INPUTS,
-    DEFAULT_LENGTH,
-    FORMAT,
     MANIFEST_FILE,
-    file_sha256,
 )
 from unifiedmllm_ros.runtime.onnx_files import EXTERNAL_ABOVE
-from unifiedmllm_ros.runtime.quantisation import Bits, Levels, quantise, uniform
+from unifiedmllm_ros.runtime.quantisation import Levels, quantise, uniform
 from unifiedmllm_ros.runtime.simplification import simplify
 from unifiedmllm_ros.runtime.vision_quantisation import quantise_convolutions
 
-Precision = Literal['fp32', 'fp16', 'bf16', 'int8', 'int4']
-Target = Literal['onnx', 'tensorrt']
-PRECISIONS: Final[tuple[Precision, ...]] = get_args(Precision)
-TARGETS: Final[tuple[Target, ...]] = get_args(Target)
 OPSET: Final = 20
 CACHE_OPSET: Final = 24  # the first with TensorScatter
 _DTYPES = {'fp32': torch.float32, 'fp16': torch.float16, 'bf16': torch.bfloat16}
-_BITS: Final[dict[str, Bits]] = {'int8': 8, 'int4': 4}
-_PACKAGES = ('torch', 'transformers', 'onnx', 'onnxscript', 'onnxruntime', 'peft')
-
-
-@dataclass(frozen=True)
-class ExportOptions:
-    """How a model is exported.
-
-    precision: of the decoder, and of encoders that are plain transformers; int8 and int4 are that
-    of the weights alone. target: whose form of integer weights. half_weights: round the weights to
-    float16, as models are saved, and store them so wherever nothing is lost by it. max_length:
-    positions of the longest sequence, by default 1024 or as many as the language model has.
-    external_above: bytes of weights from which they lie in a file of their own. examples: by which
-    matrices that do not bear the decoder's integer weights are found and spared; only for 'onnx'.
-    int8_vision: convolutions of a region encoder in 8 bits, their ranges set by the examples.
-    """
-
-    precision: Precision = 'fp32'
-    target: Target = 'onnx'
-    half_weights: bool = True
-    max_length: int | None = None
-    external_above: int = EXTERNAL_ABOVE
-    examples: tuple[Example, ...] = ()
-    int8_vision: bool = False
-
-    @property
-    def bits(self) -> Bits | None:
-        """Of the decoder's weights, None where they are no integers."""
-        return _BITS.get(self.precision)
-
-    @property
-    def arithmetic(self) -> Precision:
-        """What the decoder computes in: TensorRT has no float32 products of integer weights."""
-        if self.bits:
-            return 'fp16' if self.target == 'tensorrt' else 'fp32'
-        return self.precision
 
 
 @dataclass(frozen=True)
@@ -150,7 +118,7 @@ def export_model(
     def search(decoder: Any) -> Levels:
         from unifiedmllm_ros.runtime.mixed_precision import search_levels
 
-        described = {**_manifest(base, name, entries, options), 'precision': 'fp32'}
+        described = {**manifest_fields(base, name, entries, options), 'precision': 'fp32'}
         return search_levels(decoder, out, described, options, base.config.image_token_id)
 
     asked = any(example.exchanges for example in options.examples)
@@ -158,7 +126,7 @@ def export_model(
         searched = graph.name == 'decoder' and options.bits and asked
         entries[graph.name] = write_graph(graph, out, options, search if searched else None)
         del graph
-    manifest = _manifest(base, name, entries, options)
+    manifest = manifest_fields(base, name, entries, options)
     (out / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2) + '\n')
     return manifest
 
@@ -197,11 +165,6 @@ def _graphs(model: UnifiedMLLMForConditionalGeneration, options: ExportOptions) 
     ]
 
 
-def _image_size(model: UnifiedMLLMForConditionalGeneration) -> tuple[int, int]:
-    size = model.config.vision_config.image_size
-    return (size, size) if isinstance(size, int) else (size[0], size[1])
-
-
 def _encoder_precision(
     model: UnifiedMLLMForConditionalGeneration, options: ExportOptions
 ) -> Precision:
@@ -217,7 +180,7 @@ def _vision(model: UnifiedMLLMForConditionalGeneration, options: ExportOptions) 
     return Graph(
         'vision',
         _in_precision(VisionGraph(model), precision),
-        (torch.rand(2, 3, *_image_size(model)),),
+        (torch.rand(2, 3, *image_size(model)),),
         ('pixels',),
         ('features',),
         ({0: torch.export.Dim.DYNAMIC},),
@@ -232,7 +195,7 @@ def _video(model: UnifiedMLLMForConditionalGeneration, options: ExportOptions) -
     return Graph(
         'video',
         _in_precision(VideoGraph(model), precision),
-        (torch.rand(frames, 3, *_image_size(model)),),
+        (torch.rand(frames, 3, *image_size(model)),),
         ('frames',),
         ('features',),
         precision=precision,
@@ -286,11 +249,6 @@ def decoder_graph(language_model: nn.Module, precision: Precision = 'fp32') -> G
         precision,
         CACHE_OPSET,
     )
-
-
-def head_width(text: Any) -> int:
-    """Return the width of an attention head of a language model's configuration."""
-    return int(getattr(text, 'head_dim', None) or text.hidden_size // text.num_attention_heads)
 
 
 def _in_precision(module: nn.Module, precision: Precision) -> nn.Module:
@@ -401,67 +359,3 @@ def export_graph(
     onnx_files.store_half(model, lossy=True)
     onnx_files.save(model, file)
     return file
-
-
-def _manifest(
-    model: UnifiedMLLMForConditionalGeneration,
-    name: str,
-    graphs: dict[str, Any],
-    options: ExportOptions,
-) -> dict[str, Any]:
-    text, config = model.config.text_config, model.config
-    video, audio = config.video_config, model.audio_tower
-    return {
-        'format': FORMAT,
-        'model': name,
-        'graphs': graphs,
-        'layers': text.num_hidden_layers,
-        'kv_heads': text.num_key_value_heads,
-        'head_dim': head_width(text),
-        'hidden': text.hidden_size,
-        'vocab': text.vocab_size,
-        'image_size': list(_image_size(model)),
-        'visual_tokens': config.visual_tokens,
-        'video': None if video is None else {'frames': video.frames, 'tokens': video.tokens},
-        'audio': None
-        if audio is None
-        else {'samples': audio.samples, 'rate': audio.settings.rate, 'tokens': audio.tokens},
-        'max_length': options.max_length or min(DEFAULT_LENGTH, text.max_position_embeddings),
-        'precision': options.precision,
-        'cache': options.arithmetic,
-        'target': options.target,
-        'versions': versions(),
-    }
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of what the export went through."""
-    found = {'python': platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = metadata.version(package).split('+')[0]
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def graph_entry(model: Any, paths: Sequence[Path]) -> dict[str, Any]:
-    """Describe a written graph for the manifest; the weights' file, if any, comes second."""
-    inputs = onnx_files.tensors(model.graph.input)
-    outputs = onnx_files.tensors(model.graph.output)
-    graph, *weights = [
-        {'file': path.name, 'bytes': path.stat().st_size, 'sha256': file_sha256(path)}
-        for path in paths
-    ]
-    return {
-        **graph,
-        'weights': weights[0] if weights else None,
-        'inputs': list(inputs),
-        'outputs': list(outputs),
-        'types': {name: kind for name, (kind, _) in {**inputs, **outputs}.items()},
-        'shapes': {name: list(shape) for name, (_, shape) in {**inputs, **outputs}.items()},
-    }
-
-
-def _described(file: Path) -> dict[str, Any]:
-    return {'file': file.name, 'bytes': file.stat().st_size, 'sha256': file_sha256(file)}

@@ -16,7 +16,7 @@ from unifiedmllm_ros.runtime.quantisation import Levels, matrices, quantise
 from unifiedmllm_ros.runtime.sensitivity import Probe, choose
 
 if TYPE_CHECKING:
-    from unifiedmllm_ros.runtime.export import ExportOptions
+    from unifiedmllm_ros.runtime.export_options import ExportOptions
 
 _THREADS = 2
 
@@ -57,7 +57,7 @@ class _Workshop:
         """Return an engine whose decoder has these levels; the one before stays usable."""
         import onnx
 
-        from unifiedmllm_ros.runtime.export import graph_entry
+        from unifiedmllm_ros.runtime.export_manifest import graph_entry
 
         model = onnx.ModelProto()
         model.CopyFrom(self._decoder)
