@@ -29,6 +29,7 @@ SHARED_FRAMES = 6
 CAMERAS = 4
 STARTS = 5
 ENCODINGS = 40
+STEPS = (1, 4, 12, 24, 48, 96, 240)
 MORE_QUESTIONS = (
     'find the plate',
     'where is the milk?',
@@ -59,6 +60,7 @@ def run() -> dict[str, Any]:
         'questions_of_several_cameras': cameras(),
         'start_to_first_answer': first_answer(),
         'encoder_threads_ms': encoder_threads(),
+        'decoder_threads_ms': decoder_threads(),
         'smollm2': smollm2.run(THREADS),
         'gpu': gpu(),
     }
@@ -177,6 +179,37 @@ def encoder_threads() -> dict[str, Any]:
             session.run(None, {'pixels': pixels})
             times[name].append((time.perf_counter() - start) * 1000)
     return {name: percentiles(values[1:]) for name, values in times.items()}
+
+
+def decoder_threads() -> dict[str, Any]:
+    """Steps of the decoder by their positions, behind forty others, on one thread and on two.
+
+    What onnx_decoder.WIDE is chosen by.
+    """
+    from unifiedmllm_ros.runtime.engine import Row
+    from unifiedmllm_ros.runtime.onnx_decoder import OnnxDecoder
+    from unifiedmllm_ros.runtime.onnx_session import SessionOptions, open_session
+
+    folder = model_folder('tabletop-nano') / 'onnx'
+    manifest = Manifest.load(folder)
+    file = manifest.graph(folder, 'decoder')
+    decoders = {
+        name: OnnxDecoder(open_session(file, SessionOptions('cpu', threads)), manifest, 'cpu')
+        for threads, name in enumerate(('one', 'two'), start=1)
+    }
+    times: dict[int, dict[str, list[float]]] = {new: {} for new in STEPS}
+    for _ in range(ENCODINGS):
+        for new, by_name in times.items():
+            for name, decoder in decoders.items():
+                cache = decoder.new_cache()
+                decoder.step([Row([1] * 40, cache, last=1)])
+                start = time.perf_counter()
+                decoder.step([Row([2] * new, cache, last=1)])
+                by_name.setdefault(name, []).append((time.perf_counter() - start) * 1000)
+    return {
+        str(new): {name: round(float(np.median(values)), 2) for name, values in by_name.items()}
+        for new, by_name in times.items()
+    }
 
 
 def gpu() -> dict[str, str]:

@@ -48,7 +48,24 @@ def _answers(report: dict[str, Any]) -> list[tuple[str, ...]]:
             f'{shared["speedup_p50"]:.2f}',
             '4',
         ),
+        *_cameras(report),
         ('start to first answer, p50', start, '', '', '', '1.5 s'),
+    ]
+
+
+def _cameras(report: dict[str, Any]) -> list[tuple[str, ...]]:
+    cameras = report.get('questions_of_several_cameras')  # results of an earlier version lack it
+    if cameras is None:
+        return []
+    return [
+        (
+            f'one question to each of {cameras["questions"]} cameras',
+            f'{cameras["shared_ms"]["p50"]:.0f} ms',
+            'one after the other',
+            f'{cameras["separate_ms"]["p50"]:.0f} ms',
+            f'{cameras["speedup_p50"]:.2f}',
+            '',
+        )
     ]
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from unifiedmllm_ros.errors import InstructionError, ModelError, ModelFileError
 from unifiedmllm_ros.runtime.engine import Row
+from unifiedmllm_ros.runtime.onnx_decoder import WIDE
 from unifiedmllm_ros.runtime.onnx_engine import OnnxEngine
 
 from .conftest import HIDDEN, IMAGE_SIZE, VISUAL_TOKENS, TinyModel
@@ -65,6 +66,14 @@ def test_a_step_over_several_sequences_gives_the_logits_of_torch(
     tiny: TinyModel, engine: OnnxEngine, lengths: tuple[int, ...]
 ) -> None:
     check_steps_over_several(tiny, engine, lengths, seed=2)  # the last ones fit no one buffer
+
+
+def test_large_steps_take_more_threads_and_small_ones_do_not(tiny: TinyModel) -> None:
+    engine = OnnxEngine.load(tiny.folder / 'onnx', threads=2)
+    small, large = (engine._decoder._session_for(new) for new in (WIDE - 1, WIDE))
+    options = [session.get_session_options().intra_op_num_threads for session in (small, large)]
+    assert options == [1, 2]
+    check_steps_over_several(tiny, engine, (WIDE, 3, 2 * WIDE), seed=5)  # both write one cache
 
 
 def test_sequences_of_different_buffers_come_together(tiny: TinyModel, engine: OnnxEngine) -> None:

@@ -16,7 +16,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from unifiedmllm_ros.cancellation import Cancel, never
 from unifiedmllm_ros.errors import (
@@ -141,7 +140,7 @@ class _Answer:
     def take(self, logits: Array, counts: Counts) -> list[DecodedToken] | UnifiedMLLMError:
         """Choose tokens by the logits of a pass."""
         context, guess = self.asked.context, self.guess
-        if not np.isfinite(logits).all():
+        if not _finite(logits):
             self._failed = True
             context.truncate(context.length - len(guess) - len(self._waiting))
             return NotFiniteError(_NOT_FINITE)
@@ -239,16 +238,16 @@ class Writing:
     def _agreement(self, logits: Array, chosen: int) -> float:
         """Return the share of a coordinate's neighbourhood in the mass of all numbers."""
         first = self._grammar.first_number
-        scores = logits[first : self._grammar.last_number + 1].astype(np.float64)
+        scores = logits[first : self._grammar.last_number + 1]
         mass = np.exp(scores - scores.max())
         place = chosen - first
         near = mass[max(place - _NEAR, 0) : place + _NEAR + 1]
-        return float(near.sum() / mass.sum())
+        return float(near.sum(dtype=np.float64) / mass.sum(dtype=np.float64))
 
 
 def _logits(parts: Sequence[tuple[Context, list[int], int]]) -> list[Array]:
     logits = append_all(parts)
-    if len(parts) > 1 and not all(np.isfinite(rows).all() for rows in logits):
+    if len(parts) > 1 and not all(map(_finite, logits)):
         # Numbers that are not finite spoil all that is computed with them: each by itself.
         for context, ids, _ in parts:
             context.truncate(context.length - len(ids))
@@ -267,14 +266,18 @@ def _room(context: Context, prompt: Sequence[int]) -> int:
     return room
 
 
+def _finite(logits: Array) -> bool:
+    return bool(np.isfinite(logits.sum(dtype=np.float64)))
+
+
 def _choose(logits: Array, mask: Mask) -> int:
     return int(np.where(mask, logits, -np.inf).argmax())
 
 
 def _logprob(logits: Array, mask: Mask, chosen: int) -> float:
-    scores: npt.NDArray[np.float64] = logits[mask].astype(np.float64)
-    highest = scores.max()
-    return float(logits[chosen] - highest - np.log(np.exp(scores - highest).sum()))
+    """Of the token with the highest of the allowed logits."""
+    below = np.exp(logits[mask] - logits[chosen])
+    return -float(np.log(below.sum(dtype=np.float64)))
 
 
 def _geometric_mean(shares: Sequence[float]) -> float:

@@ -163,6 +163,14 @@ class GrammarState:
 
         closing: only those that bring the answer to its end soonest.
         """
+        return self._allowed(closing=True) if closing else self._open
+
+    @cached_property
+    def _open(self) -> Mask:
+        # Drafts, choices and advances ask for the same one.
+        return self._allowed(closing=False)
+
+    def _allowed(self, closing: bool) -> Mask:
         if self.forced is not None:
             return self.grammar.mask(('only', self.forced), self.forced)
         if self.place is Place.BOX:

@@ -110,7 +110,7 @@ def new_positions(rows: Sequence[Row]) -> int:
 
 def together(rows: Sequence[Row], most: int) -> Iterator[Sequence[Row]]:
     """Cut rows into groups whose sequences fit buffers of `most` slots; one row always does."""
-    if len(rows) > 1 and _held(rows) + new_positions(rows) > most:
+    if len(rows) > 1 and not _fit(rows, most):
         middle = len(rows) // 2
         yield from together(rows[:middle], most)
         yield from together(rows[middle:], most)
@@ -128,7 +128,7 @@ def shared_buffers(rows: Sequence[Row], mover: Mover) -> Any:
     if not buffers.dirty and all(row.cache.buffers is buffers for row in rows):
         used = buffers.used
         fits = used + new_positions(rows) <= buffers.capacity
-        if fits and (used <= SLACK or used <= 2 * _held(rows) + SLACK):
+        if fits and used <= SLACK + 2 * sum(row.cache.length for row in rows):
             return buffers
     return _moved(rows, mover)
 
@@ -146,11 +146,11 @@ def _moved(rows: Sequence[Row], mover: Mover) -> Any:
     return target
 
 
-def _held(rows: Sequence[Row]) -> int:
-    """Return how many slots sequences take, shared ones counted once."""
-    if len(rows) == 1:
-        return int(rows[0].cache.length)
-    return sum(len(_union(caches)) for _, caches in _by_buffers(rows))
+def _fit(rows: Sequence[Row], most: int) -> bool:
+    new = new_positions(rows)
+    if sum(row.cache.length for row in rows) + new <= most:  # as if nothing were shared
+        return True
+    return sum(len(_union(caches)) for _, caches in _by_buffers(rows)) + new <= most
 
 
 def _by_buffers(rows: Sequence[Row]) -> list[tuple[SlotBuffers, list[SlotCache]]]:
