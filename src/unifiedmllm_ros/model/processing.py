@@ -8,10 +8,10 @@ Prompt layout, one sequence per dialogue:
 
     <bos> system? media (<user> question <assistant> answer <eos>)* <user> question <assistant>
 
-Media are `<image>` ids that stand for the N visual features, which the decoder takes as embeddings,
-and, in models that have those branches, `<video>` and `<audio>` ids for the tokens of a video and of
-segments of sound. A model that looks again has the image a second time before each <assistant>:
-what precedes a question cannot depend on it in a causal model, what follows it can.
+Media are `<image>` ids that stand for the N visual features, which the decoder takes as
+embeddings, and, in models that have those branches, `<video>` and `<audio>` ids for the tokens of a
+video and of segments of sound. A model that looks again has the image a second time before each
+<assistant>: what precedes a question cannot depend on it in a causal model, what follows it can.
 """
 
 from __future__ import annotations
