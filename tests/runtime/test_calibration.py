@@ -76,11 +76,14 @@ def costs(**high: float) -> dict:
 
 
 def test_bits_go_where_they_save_most() -> None:
-    found = upgrades(costs(head=1.0, value=5.0, query=0.01, down=1.0), SIZES, 8)
+    found = upgrades(costs(head=1.0, value=5.0, query=0.01, down=1.0), SIZES, all_in(8))
     assert found[:2] == [('value', 16), ('down', 16)]
     # The head would take more than the mean allows, what is smaller still fits.
     assert [name for name, _ in found] == ['value', 'down', 'query']
-    assert ('value', 8) in upgrades(costs(head=1.0, value=5.0, query=0.01, down=1.0), SIZES, 4)
+    four = costs(head=1.0, value=5.0, query=0.01, down=1.0)
+    assert ('value', 8) in upgrades(four, SIZES, all_in(4))
+    # What the output layer begins with counts.
+    assert upgrades(four, SIZES, {**all_in(4), 'head': 8}) == []
 
 
 @given(
@@ -89,10 +92,15 @@ def test_bits_go_where_they_save_most() -> None:
 )
 def test_upgrades_keep_to_the_mean(high: dict, bits: int) -> None:
     sizes = {name: SIZES[name] for name in high}
-    levels = applied(sizes, bits, upgrades(costs(**high), sizes, bits))  # type: ignore[arg-type]
+    start = dict.fromkeys(sizes, bits)
+    levels = applied(start, upgrades(costs(**high), sizes, start))  # type: ignore[arg-type]
     assert levels.keys() == sizes.keys()
     mean = sum(levels[name] * size for name, size in sizes.items()) / sum(sizes.values())
     assert bits <= mean <= MOST_BITS[bits]  # type: ignore[index]
+
+
+def all_in(bits: int) -> dict:
+    return dict.fromkeys(SIZES, bits)
 
 
 class Stub:
@@ -118,7 +126,7 @@ class Scale:
 
 
 def test_no_more_bits_than_equal_answers_need() -> None:
-    levels = choose(SIZES, 8, Stub, Scale())  # type: ignore[arg-type]
+    levels = choose(SIZES, all_in(8), Stub, Scale())  # type: ignore[arg-type]
     assert levels == {'head': 8, 'value': 16, 'query': 8, 'down': 16}
 
 

@@ -12,7 +12,7 @@ from unifiedmllm_ros.errors import ConfigError
 from unifiedmllm_ros.runtime import onnx_files
 from unifiedmllm_ros.runtime.manifest import MANIFEST_FILE
 from unifiedmllm_ros.runtime.onnx_engine import OnnxEngine
-from unifiedmllm_ros.runtime.quantisation import Levels, matrices, quantise
+from unifiedmllm_ros.runtime.quantisation import Levels, matrices, quantise, uniform
 from unifiedmllm_ros.runtime.sensitivity import Probe, choose
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def search_levels(
     with TemporaryDirectory() as name:
         workshop = _Workshop(Path(name), decoder, graphs, manifest)
         probe = Probe(workshop.open({}), options.examples, image_id)
-        return choose(sizes, options.bits, workshop.open, probe)
+        return choose(sizes, uniform(decoder, options.bits), workshop.open, probe)
 
 
 class _Workshop:
