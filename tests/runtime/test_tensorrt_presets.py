@@ -38,7 +38,7 @@ GPUS = ('8.6', '8.9', '12.0')
 TWINS = ('smol-135m', '7b')
 CAPACITY = 128
 LIBRARY = open_library('tensorrt_rtx')
-KINDS = {'float32': 'FLOAT', 'float16': 'HALF', 'int64': 'INT64'}
+KINDS = {'bool': 'BOOL', 'float32': 'FLOAT', 'float16': 'HALF', 'int64': 'INT64'}
 
 
 @dataclass(frozen=True)
