@@ -134,6 +134,10 @@ class StageTrainer(Trainer):
     def _model_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         kept = {name: inputs[name] for name in ('input_ids', 'attention_mask')}
         kept.update({name: inputs[name] for name in MEDIA if name in inputs})
+        if 'pixel_values' in kept:  # convolutions take it in half the time
+            kept['pixel_values'] = kept['pixel_values'].contiguous(
+                memory_format=torch.channels_last
+            )
         if f'regions_{FIELDS[0]}' in inputs:
             kept['regions'] = Regions(*(inputs[f'regions_{name}'] for name in FIELDS))
         if self._exercised and self.model.training:
