@@ -216,7 +216,7 @@ def read(
     bank: Regions,
     scenes: list[SceneRecord],
     recipe: LanguageRecipe,
-    imagined: float = 0.15,
+    imagined: float = 0.2,
 ) -> None:
     """Phase `read`: the language model on what the encoder really sees, with some imagined
     scenes among them, which keep it from learning the training images by heart."""
