@@ -131,3 +131,16 @@ def test_repeated_words_of_an_argument_are_found_in_the_question() -> None:
     length = batch.ids.shape[1]
     assert (batch.copy_rows < length).all(), 'the second scene repeats nothing'
     assert (batch.copy_columns < batch.copy_rows).all()
+
+
+def test_numbers_of_an_earlier_answer_are_found_again() -> None:
+    again = ('now segment it', '<seg><p>mug</p><box>[0.100, 0.200, 0.300, 0.400]</box></seg>')
+    batch = AnswerCollator(AGAIN)([[Dialogue((MUG, BOWL, again))]])
+    row, labels = batch.ids[0], batch.labels[0]
+    first = int(AGAIN.number_ids[0])
+    copied = [
+        (int(labels[place]) - first, int(row[column]) - first)
+        for place, column in zip(batch.copy_rows.tolist(), batch.copy_columns.tolist(), strict=True)
+    ]
+    assert copied == [(n, n) for n in (100, 200, 300, 400)]
+    assert (batch.copy_columns < batch.copy_rows).all()

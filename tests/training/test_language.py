@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -17,9 +18,11 @@ from unifiedmllm_ros.model.regions import Regions  # noqa: E402
 from unifiedmllm_ros.training.answers import IGNORED, AnswerCollator, Dialogue  # noqa: E402
 from unifiedmllm_ros.training.language import (  # noqa: E402
     EDGE_HEADS,
+    FREE,
     REFER_LAYER,
     LanguageRecipe,
     attention_logits,
+    beside,
     edge_targets,
     look_loss,
     matching_regions,
@@ -111,11 +114,37 @@ def test_the_learning_rate_stays_before_it_falls() -> None:
 def test_each_edge_has_a_head_that_rests_elsewhere() -> None:
     batch, regions = fixed_batch(1, np.random.default_rng(0))
     wanted = pointer_targets(batch.boxes, regions.boxes[:1].expand(len(batch.boxes), -1, -1))
-    columns = edge_targets(batch, wanted, 5)
+    columns = edge_targets(batch, wanted, regions.boxes[:1].expand(len(batch.boxes), -1, -1))
     working = torch.nonzero(columns)
     assert working[:, 0].tolist() == [0, 1, 2, 3]
     assert columns[columns > 0].tolist() == [1, 1, 1, 1]
     assert sorted(working[:, 1].tolist()) == sorted(batch.box_rows[batch.edge >= 0].tolist())
+
+
+def test_what_is_put_beside_a_thing_takes_its_height_and_an_edge() -> None:
+    thing, other = [0.3, 0.4, 0.4, 0.6], [0.7, 0.1, 0.8, 0.2]
+    regions = torch.tensor([[other, thing]])
+    right, left, apart = (
+        torch.tensor([[x, 0.4, x + 0.1, 0.6]]) + torch.tensor([0.0, high, 0.0, high])
+        for x, high in ((0.41, 0.0), (0.19, 0.0), (0.41, 0.3))
+    )
+    assert [found.item() for found in beside(right, regions)] == [1, True]
+    assert [found.item() for found in beside(left, regions)] == [1, False]
+    assert beside(apart, regions)[0].item() == IGNORED
+
+    batch, _ = fixed_batch(1, np.random.default_rng(0))
+    numbers = int((batch.edge >= 0).sum())
+    batch = replace(batch, boxes=right.expand(len(batch.boxes), -1))
+    nowhere = torch.full((len(batch.boxes),), IGNORED)
+    columns = edge_targets(batch, nowhere, regions.expand(len(batch.boxes), -1, -1))
+    rows = batch.box_rows[batch.edge >= 0].tolist()
+    assert numbers == 4
+    assert columns[:, rows].T.tolist() == [
+        [FREE, FREE, 2, FREE],  # x1: the other's x2
+        [FREE, 2, FREE, FREE],
+        [FREE, FREE, FREE, FREE],  # x2: nobody knows
+        [FREE, FREE, FREE, 2],
+    ]
 
 
 def test_prepared_heads_read_the_edges() -> None:

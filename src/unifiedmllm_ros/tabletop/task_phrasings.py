@@ -231,14 +231,29 @@ TASK_REQUESTS: dict[str, Bank] = {
 
 PLACES: dict[str, Bank] = {
     'left of': bank(
-        'left of | to the left of | on the left of | on the left side of', 'to the left side of'
+        """left of | to the left of | on the left of | on the left side of | just left of
+        far to the left of | a bit to the left of | directly left of""",
+        'to the left side of',
     ),
     'right of': bank(
-        'right of | to the right of | on the right of | on the right side of',
+        """right of | to the right of | on the right of | on the right side of | just right of
+        far to the right of | a bit to the right of | directly right of""",
         'to the right side of',
     ),
-    'above': bank('above | over | higher than | on top of', 'right above'),
-    'below': bank('below | under | beneath | lower than', 'right below'),
-    'next to': bank('next to | beside | by | close to', 'right beside'),
+    'above': bank(
+        """above | over | higher than | on top of | just above | right over | directly above
+        far above | a bit above""",
+        'right above',
+    ),
+    'below': bank(
+        """below | under | beneath | lower than | just below | right under | directly below
+        far below | a bit below""",
+        'right below',
+    ),
+    'next to': bank(
+        """next to | beside | by | close to | just beside | right next to | directly beside
+        very close to""",
+        'right beside',
+    ),
 }
 """Relations of things to be added, and of things in a picture to be made."""

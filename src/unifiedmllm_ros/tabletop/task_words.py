@@ -143,6 +143,11 @@ _FACT_THINGS = _list(
 _CHORES_DONE = tuple(f'{verb} {thing}' for verb in _CHORES for thing in _CHORE_THINGS)
 _FACTS_ASKED = tuple(fact.format(thing) for fact in _FACTS for thing in _FACT_THINGS)
 
+_LISTS = (_LOOKS, _STYLES, _CHANGES, _SUBJECTS, _KINDS_OF, _PLACES, _STYLED, _ACTIONS, _ANIMATE,
+          _MOTIONS, _SOUNDS, _SOUNDING, NEW_THINGS, COLOURS)  # fmt: skip
+WORDS = tuple(sorted({word for words in _LISTS for phrase in words for word in phrase.split()}))
+"""The single words that arguments are made of; only compositions of them are held out."""
+
 
 def deed(rng: Random, split: str) -> str:
     """What no expert does: a deed in the world; for testing a held-out one."""

@@ -21,6 +21,7 @@ from unifiedmllm_ros.representation import TASKS
 
 IGNORED = -100
 LAYOUT = 'layout'  # the task whose boxes are no things of the picture
+BOX_STEPS = (0, 2, 4, 6)  # from a box's first number to its numbers
 BOX_DISTANCE = 5  # from a box's last number to the first of the next box of the same phrase
 
 
@@ -49,7 +50,8 @@ class Batch:
     things of the picture (a layout's) have neither, nor have they rows in box_rows.
 
     copy_rows: (C,) rows of the flattened sequence at which a token of an argument is to be
-    predicted that the question holds; copy_columns: (C,) where in the row's own sequence it does.
+    predicted that the question holds, or a number of a box that an earlier answer has;
+    copy_columns: (C,) where in the row's own sequence it stands.
     """
 
     ids: Tensor
@@ -160,6 +162,7 @@ class AnswerCollator:
 
     def _dialogue(self, dialogue: Dialogue) -> _Row:
         made = _Row([], [], [], [], [], [], [], [])
+        earlier: dict[tuple[int, ...], int] = {}
         for question, answer in dialogue.turns:
             asked = self.processor.encode_question(question)
             said = [*self.processor.encode_answer(answer), self.processor.eos_id]
@@ -169,6 +172,11 @@ class AnswerCollator:
                 (start + len(asked) + place - 1, start + source)
                 for place, source in self._copied(asked, said)
             ]
+            for place, box in self._boxes_of(said):
+                own = start + len(asked) + place
+                source = earlier.setdefault(box, own)
+                if source < start:
+                    made.copies += [(own + step - 1, source + step) for step in BOX_STEPS]
             again = asked.index(self.processor.image_id) if self._looks_again else -1
             if again >= 0 and points:
                 made.turns.append((len(made.ids) + again, self._spelled(said)))
@@ -194,6 +202,11 @@ class AnswerCollator:
             for block in matcher.get_matching_blocks()
             for step in range(block.size)
         ]
+
+    def _boxes_of(self, said: Sequence[int]) -> list[tuple[int, tuple[int, ...]]]:
+        """(place of the first number, ids of the four) of each box."""
+        numbers = [i for i, token in enumerate(said) if 0 <= token - self.first_number <= 1000]
+        return [(start, tuple(said[start + step] for step in BOX_STEPS)) for start in numbers[::4]]
 
     def _spelled_as(self, token: int) -> str:
         """A token's text without case and the space before it."""

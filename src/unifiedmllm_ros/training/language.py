@@ -72,6 +72,8 @@ COPY_HEADS = (6, 7)
 LOOKS = ('match', 'phrase', 'name', 'edge', 'copy')
 RESTING_SHARE = 0.25
 MASKED = -1e4
+FREE = -1
+BESIDE = 0.01  # between a thing and what is put beside it, in the picture's width
 WORTH_COMPILING = 500  # steps; compiling takes half a minute and makes a step a third shorter
 
 
@@ -217,14 +219,35 @@ def words_of(regions: Regions, config: UnifiedMLLMConfig) -> Regions:
     return replace(regions, words=regions.words[..., naming_rows(config)])
 
 
-def edge_targets(batch: Batch, wanted: Tensor, count: int) -> Tensor:
-    """Where each edge head should look, (4, B * T): column of the region, or 0 for <bos>.
+def beside(boxes: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
+    """For boxes (M, 4) the one of regions (M, K, 4) that each stands beside, on the same level and
+    as high, or IGNORED; and whether it stands to the right of it."""
+    level = (boxes[:, None, 1::2] - regions[..., 1::2]).abs().sum(-1)
+    gaps = torch.stack((boxes[:, None, 0] - regions[..., 2], regions[..., 0] - boxes[:, None, 2]))
+    misses, side = (gaps - BESIDE).abs().min(0)
+    best, index = (misses + level).min(-1)
+    found = torch.where(best < 4 * BESIDE, index, IGNORED)
+    return found, side.gather(1, index.unsqueeze(1)).squeeze(1) == 0
 
-    wanted: (M,) region of each of the batch's boxes, IGNORED where it has none.
+
+def edge_targets(batch: Batch, wanted: Tensor, regions: Tensor) -> Tensor:
+    """Where each edge head should look, (4, B * T): column of the region, 0 for <bos>, or FREE.
+
+    wanted: (M,) region of each of the batch's boxes, IGNORED where it has none; regions:
+    (M, K, 4). A box beside a region has its height, and one of its edges.
     """
     targets = torch.zeros(4, batch.ids.numel(), dtype=torch.long)
-    known = (wanted != IGNORED) & (batch.edge >= 0)
+    number = batch.edge >= 0
+    known, new = number & (wanted != IGNORED), number & (wanted == IGNORED)
     targets[batch.edge[known], batch.box_rows[known]] = wanted[known] + 1
+    targets[:, batch.box_rows[new]] = FREE
+    near, right = beside(batch.boxes[new], regions[new])
+    edge, rows = batch.edge[new], batch.box_rows[new]
+    # x1 of what stands to the right is beside the other's x2, and the other way round.
+    touching = torch.where(right, edge == 0, edge == 2)
+    head = torch.where(touching, 2 - edge, edge)
+    taught = (near != IGNORED) & (touching | (edge % 2 == 1))
+    targets[head[taught], rows[taught]] = near[taught] + 1
     return targets
 
 
@@ -268,7 +291,7 @@ def losses(
     naming = (batch.edge < 0) & (wanted != IGNORED)
     shares = functional.one_hot(wanted[naming] + 1, 1 + count).float()
     name_rows, at = batch.box_rows[naming], batch.regions_at.flatten()
-    columns = edge_targets(batch, wanted, count)
+    columns = edge_targets(batch, wanted, _rows(regions.boxes, batch))
     seen = torch.nonzero(batch.mask[:, 0].sum(-1).flatten() > 1).flatten()
     edge_losses = [
         _edge_loss(edges[:, head : head + 1], batch, seen, columns[head], count)
@@ -303,7 +326,8 @@ def _edge_loss(logits: Tensor, batch: Batch, rows: Tensor, column: Tensor, count
     column = column[rows]
     works = column > 0
     parts = []
-    for chosen in (works, ~works & (torch.rand(len(rows)) < RESTING_SHARE)):
+    resting = (column == 0) & (torch.rand(len(rows)) < RESTING_SHARE)
+    for chosen in (works, resting):
         shares = functional.one_hot(column[chosen], 1 + count).float()
         if len(shares):
             places = rows[chosen]

@@ -41,7 +41,7 @@ from unifiedmllm_ros.tabletop.questions import (
 )
 from unifiedmllm_ros.tabletop.record import SceneRecord, read_scenes
 from unifiedmllm_ros.tabletop.symbolic import sample_scene
-from unifiedmllm_ros.tabletop.task_words import composed, held_out
+from unifiedmllm_ros.tabletop.task_words import WORDS, composed, held_out
 from unifiedmllm_ros.training.answers import AnswerCollator, Batch, Dialogue
 from unifiedmllm_ros.training.front_cache import FrontCache
 from unifiedmllm_ros.training.imagined import imagine_regions
@@ -155,7 +155,9 @@ def _spelled(question: Question, rng: Random) -> tuple[str, str]:
 
 
 def jumbled(rng: Random) -> str:
-    """The beginning of one composition and the end of another."""
+    """The beginning of one composition and the end of another, or words that mean nothing."""
+    if rng.random() < 0.5:
+        return ' '.join(rng.choices(WORDS, k=rng.randint(1, 6)))
     head, tail = (composed(rng.choice(MADE_OF_WORDS), rng, 'train').split() for _ in range(2))
     return ' '.join(head[: rng.randint(1, len(head))] + tail[rng.randrange(len(tail)) :])
 
