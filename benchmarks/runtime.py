@@ -5,6 +5,7 @@ Two threads everywhere. The rows that need a GPU say so where there is none.
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
@@ -56,6 +57,7 @@ def run() -> dict[str, Any]:
         'what': 'the runtime against transformers, llama.cpp and itself',
         'threads': THREADS,
         'question_to_answer': question_to_answer(),
+        'question_to_answer_fp32': question_to_answer_fp32(),
         'questions_about_one_frame': shared_frame(),
         'questions_of_several_cameras': cameras(),
         'start_to_first_answer': first_answer(),
@@ -75,6 +77,21 @@ def question_to_answer() -> dict[str, Any]:
         'transformers_compiled': transformers(compiled=True),
     }
     return race(sides, FRAMES)
+
+
+def question_to_answer_fp32() -> dict[str, Any]:
+    """The same with all arithmetic in float32, as generate() has it."""
+    from unifiedmllm_ros.model.modeling import UnifiedMLLMForConditionalGeneration
+    from unifiedmllm_ros.runtime.export import export_model
+
+    shipped = model_folder('tabletop-nano')
+    with TemporaryDirectory() as name:
+        folder = Path(name) / 'tabletop-nano'
+        shutil.copytree(shipped, folder, ignore=shutil.ignore_patterns('onnx'))
+        model = UnifiedMLLMForConditionalGeneration.from_pretrained(folder).float()
+        export_model(model, 'tabletop-nano', folder / 'onnx')
+        sides = {'ours': ours(folder=folder), 'transformers_eager': transformers()}
+        return race(sides, FRAMES)
 
 
 def shared_frame() -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -83,9 +84,9 @@ def _comparison(
     }
 
 
-def ours(speculate: bool = True) -> Ask:
-    """Our runtime as the perception node uses it, or without drafts."""
-    folder = model_folder('tabletop-nano')
+def ours(speculate: bool = True, folder: Path | None = None) -> Ask:
+    """Our runtime as the perception node uses it, or without drafts, or with other graphs."""
+    folder = folder or model_folder('tabletop-nano')
     perceiver = Perceiver(UnifiedModel.load(folder, threads=THREADS, speculate=speculate))
 
     def ask(frame: NDArray[np.uint8], instruction: str) -> str:
