@@ -199,10 +199,7 @@ def encoder_threads() -> dict[str, Any]:
 
 
 def decoder_threads() -> dict[str, Any]:
-    """Steps of the decoder by their positions, behind forty others, on one thread and on two.
-
-    What onnx_decoder.WIDE is chosen by.
-    """
+    """Steps of the decoder by their positions, behind forty others, on one thread and on two."""
     from unifiedmllm_ros.runtime.engine import Row
     from unifiedmllm_ros.runtime.onnx_decoder import OnnxDecoder
     from unifiedmllm_ros.runtime.onnx_session import SessionOptions, open_session

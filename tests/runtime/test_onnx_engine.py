@@ -11,7 +11,6 @@ import pytest
 
 from unifiedmllm_ros.errors import InstructionError, ModelError, ModelFileError
 from unifiedmllm_ros.runtime.engine import Row
-from unifiedmllm_ros.runtime.onnx_decoder import WIDE
 from unifiedmllm_ros.runtime.onnx_engine import OnnxEngine
 
 from .conftest import HIDDEN, IMAGE_SIZE, VISUAL_TOKENS, TinyModel
@@ -68,12 +67,11 @@ def test_a_step_over_several_sequences_gives_the_logits_of_torch(
     check_steps_over_several(tiny, engine, lengths, seed=2)  # the last ones fit no one buffer
 
 
-def test_large_steps_take_more_threads_and_small_ones_do_not(tiny: TinyModel) -> None:
+def test_all_graphs_run_on_the_threads_asked_for(tiny: TinyModel) -> None:
     engine = OnnxEngine.load(tiny.folder / 'onnx', threads=2)
-    small, large = (engine._decoder._session_for(new) for new in (WIDE - 1, WIDE))
-    options = [session.get_session_options().intra_op_num_threads for session in (small, large)]
-    assert options == [1, 2]
-    check_steps_over_several(tiny, engine, (WIDE, 3, 2 * WIDE), seed=5)  # both write one cache
+    sessions = (engine._encoders['vision'], engine._decoder._session)
+    assert [s.get_session_options().intra_op_num_threads for s in sessions] == [2, 2]
+    check_steps_over_several(tiny, engine, (64, 3, 128), seed=5)
 
 
 def test_sequences_of_different_buffers_come_together(tiny: TinyModel, engine: OnnxEngine) -> None:

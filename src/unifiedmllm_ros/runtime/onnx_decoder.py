@@ -6,7 +6,7 @@ sequence lies is the business of `slots`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -19,8 +19,6 @@ from unifiedmllm_ros.runtime.slots import SlotBuffers, SlotCache, Slots
 
 BLOCK: Final = 64
 """Slots by which buffers grow."""
-WIDE: Final = 64
-"""Positions of a step from which further threads gain more than it costs to wake them."""
 _TYPES: Final = {'fp32': np.float32, 'fp16': np.float16}
 
 
@@ -32,13 +30,13 @@ class Buffers(SlotBuffers):
         self._arrays = arrays  # on the CPU they are the memory of the values
         make = decoder.runtime.OrtValue.ortvalue_from_numpy
         self.values = [make(array, decoder.device, 0) for array in arrays]
-        self._bindings: dict[int, Any] = {}
+        self._binding: Any = None
 
     def binding(self, session: Any, names: Sequence[str]) -> Any:
-        """Return what binds these buffers to a session."""
-        binding = self._bindings.get(id(session))
+        """Return what binds these buffers to the session."""
+        binding = self._binding
         if binding is None:
-            binding = self._bindings[id(session)] = session.io_binding()
+            binding = self._binding = session.io_binding()
             binding.bind_output('logits', 'cpu')  # the first bound is the first of get_outputs()
             for name, value in zip(names, self.values, strict=True):
                 binding.bind_ortvalue_input(name, value)
@@ -61,10 +59,9 @@ class OnnxDecoder:
         manifest: Manifest,
         provider: str,
         runtime: Any = None,
-        wide: Callable[[], Any] | None = None,
     ) -> None:
-        """wide: opens a session of more threads, for large steps; by default one serves all."""
-        self._session, self._wide_session, self._open_wide = session, None, wide
+        """session: of the graph; provider: where it computes."""
+        self._session = session
         self.runtime = onnxruntime() if runtime is None else runtime
         self.device = provider
         self._manifest = manifest
@@ -96,13 +93,12 @@ class OnnxDecoder:
     def _run(self, rows: Sequence[Row]) -> list[Array]:
         buffers = slots.shared_buffers(rows, self)
         given = slots.inputs(rows, buffers, self._nothing)
-        session = self._session_for(given.new)
-        binding = buffers.binding(session, self._manifest.cache_names)
+        binding = buffers.binding(self._session, self._manifest.cache_names)
         for name, values in given.arrays.items():  # `given` keeps them alive, the binding does not
             binding.bind_cpu_input(name, values)
         binding.bind_output('logits', 'cpu')
         try:
-            session.run_with_iobinding(binding)
+            self._session.run_with_iobinding(binding)
         except Exception as error:  # ONNX Runtime's exceptions have no common base
             buffers.dirty = True
             raise failed(error, 'decoder', self.device) from error
@@ -110,13 +106,6 @@ class OnnxDecoder:
         buffers.dirty = not np.isfinite(logits.sum())
         given.append(rows)
         return slots.split(logits, rows)
-
-    def _session_for(self, new: int) -> Any:
-        if self._open_wide is None or new < WIDE:
-            return self._session
-        if self._wide_session is None:
-            self._wide_session = self._open_wide()
-        return self._wide_session
 
     def gather(self, parts: Sequence[tuple[Buffers, Slots]], capacity: int) -> Buffers:
         """Return new buffers that begin with slots of others; see slots.Mover."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -25,7 +24,6 @@ from unifiedmllm_ros.runtime.onnx_session import (
 
 _ENCODERS: Final = {'vision': 'pixels', 'video': 'frames', 'audio': 'waves'}
 _MOST_THREADS = 4  # a small model gains nothing from more
-_SMALL = 64 << 20  # bytes of a decoder that one thread runs best
 
 
 class OnnxEngine:
@@ -54,9 +52,8 @@ class OnnxEngine:
     def load(cls, folder: str | Path, threads: int | None = None, provider: str = 'cpu') -> Self:
         """Load the graphs that a manifest.json in `folder` describes.
 
-        threads: of one operator; by default one for each core, at most four. A small decoder
-        takes one, but for large steps, such as many questions at once: in a step of a
-        millisecond, waking a second thread costs more than it does. provider: 'cpu' or 'cuda'.
+        threads: of one operator; by default one for each core, at most four.
+        provider: 'cpu' or 'cuda'.
         Raises ModelFileError, naming the file and the remedy, where a file is missing, damaged or
         does not belong to this version; BackendError for a provider that is not there, and for
         graphs that ONNX Runtime does not run.
@@ -135,13 +132,9 @@ class OnnxEngine:
     def _open_decoder(self) -> OnnxDecoder:
         manifest, options = self._manifest, self._options
         file = manifest.graph(self._folder, 'decoder')
-        wide: Callable[[], Any] | None = None
-        if manifest.bytes_of('decoder') < _SMALL and options.threads > 1:
-            wide = partial(open_session, file, options, self._runtime)
-            options = SessionOptions(options.provider, 1)
         session = open_session(file, options, self._runtime)
         self._check_names(session, 'decoder', OnnxDecoder.names(manifest))
-        return OnnxDecoder(session, manifest, options.provider, self._runtime, wide)
+        return OnnxDecoder(session, manifest, options.provider, self._runtime)
 
     def _check_names(
         self, session: Any, graph: str, names: tuple[tuple[str, ...], tuple[str, ...]]
