@@ -19,6 +19,7 @@ from unifiedmllm_ros.model.modeling import (  # noqa: E402
     UnifiedMLLMForConditionalGeneration,
 )
 from unifiedmllm_ros.model.presets import TokenIds, load_preset  # noqa: E402
+from unifiedmllm_ros.training.beginning import token_ids  # noqa: E402
 from unifiedmllm_ros.training.tabletop_nano import nano_config, spellings  # noqa: E402
 
 PRESETS = ('tabletop-nano', 'smol-135m', '7b')
@@ -31,14 +32,7 @@ def twin(request: pytest.FixtureRequest) -> UnifiedMLLMForConditionalGeneration:
 
 def test_nano_file_says_what_its_training_builds() -> None:
     processor, words = twin_processor(), ('mug', 'red')
-    tokens = TokenIds(
-        vocabulary=processor.vocab_size,
-        bos=processor.bos_id,
-        eos=processor.eos_id,
-        pad=processor.pad_id,
-        image=processor.image_id,
-        first_number=int(processor.number_ids[0]),
-    )
+    tokens = token_ids(processor)
     said = [spellings(processor, word) for word in words]
     config = load_preset('tabletop-nano').config(tokens, words, said)
     assert config.to_dict() == nano_config(processor, words).to_dict()

@@ -9,6 +9,7 @@ from unifiedmllm_ros.model.configuration import RegionVisionConfig, UnifiedMLLMC
 from unifiedmllm_ros.model.modeling import UnifiedMLLMForConditionalGeneration
 from unifiedmllm_ros.model.processing import ProcessorConfig, UnifiedMLLMProcessor
 from unifiedmllm_ros.model.tokenizer import build_tokenizer
+from unifiedmllm_ros.training.tabletop_nano import imagenet_file
 
 WORDS = ('blue', 'bowl', 'mug', 'red')
 IMAGE_SIZE = (64, 96)
@@ -58,3 +59,10 @@ def twin_model(
     model = UnifiedMLLMForConditionalGeneration(twin_config(processor, hidden, heads, layers))
     model.initialise_numbers()
     return model.eval()
+
+
+def seeing_twin(processor: UnifiedMLLMProcessor) -> UnifiedMLLMForConditionalGeneration:
+    """A twin with ImageNet weights, which keep activations in the range that pictures give."""
+    model = twin_model(processor)
+    model.image_tower.encoder.backbone.load_imagenet(imagenet_file())
+    return model

@@ -11,31 +11,23 @@ import pytest
 torch = pytest.importorskip('torch', reason='needs the extra [train]')
 pytest.importorskip('onnxscript', reason='needs the extra [export]')
 
-from tests.model.twin import IMAGE_SIZE, REGIONS, twin_model, twin_processor  # noqa: E402
+from tests.model.twin import IMAGE_SIZE, REGIONS, seeing_twin, twin_processor  # noqa: E402
 from unifiedmllm_ros.runtime.export import export_mask_network, export_model  # noqa: E402
 from unifiedmllm_ros.runtime.onnx_engine import OnnxEngine  # noqa: E402
-from unifiedmllm_ros.training.tabletop_nano import imagenet_file  # noqa: E402
 
 PROCESSOR = twin_processor()
 QUESTION = PROCESSOR.encode_question('find the red mug')
 
 
-def model_of_the_graphs() -> torch.nn.Module:
-    # ImageNet weights keep the activations in the range that real pictures give.
-    model = twin_model(PROCESSOR)
-    model.image_tower.encoder.backbone.load_imagenet(imagenet_file())
-    return model
-
-
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp('graphs')
-    export_model(model_of_the_graphs(), 'twin', out, half_weights=False)
+    export_model(seeing_twin(PROCESSOR), 'twin', out, half_weights=False)
     return out
 
 
 def test_graphs_give_torchs_numbers(folder: Path) -> None:
-    model, engine = model_of_the_graphs(), OnnxEngine.load(folder, threads=1)
+    model, engine = seeing_twin(PROCESSOR), OnnxEngine.load(folder, threads=1)
     pixels = np.random.default_rng(0).random((1, 3, *IMAGE_SIZE), np.float32)
     features = engine.encode_image(pixels)
     with torch.no_grad():
@@ -62,7 +54,7 @@ def test_manifest_names_what_was_written(folder: Path) -> None:
 def test_half_weights_halve_the_file_and_hardly_change_the_numbers(
     folder: Path, tmp_path: Path
 ) -> None:
-    export_model(model_of_the_graphs(), 'twin', tmp_path)
+    export_model(seeing_twin(PROCESSOR), 'twin', tmp_path)
     whole, half = (f / 'decoder.onnx' for f in (folder, tmp_path))
     embedding = PROCESSOR.vocab_size * 32  # the largest weight, two bytes less for each element
     assert whole.stat().st_size - half.stat().st_size > 1.9 * embedding

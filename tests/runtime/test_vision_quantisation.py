@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip('torch', reason='needs the extra [train]')
 pytest.importorskip('onnxscript', reason='needs the extra [export]')
 
-from tests.model.twin import IMAGE_SIZE, twin_model, twin_processor  # noqa: E402
+from tests.model.twin import IMAGE_SIZE, seeing_twin, twin_processor  # noqa: E402
 from unifiedmllm_ros.errors import BackendError, ConfigError  # noqa: E402
 from unifiedmllm_ros.runtime.backends import open_engine  # noqa: E402
 from unifiedmllm_ros.runtime.calibration import Example  # noqa: E402
@@ -24,7 +24,6 @@ from unifiedmllm_ros.runtime.export_options import ExportOptions  # noqa: E402
 from unifiedmllm_ros.runtime.manifest import Manifest  # noqa: E402
 from unifiedmllm_ros.runtime.onnx_engine import OnnxEngine  # noqa: E402
 from unifiedmllm_ros.runtime.vision_quantisation import FIRST, quantise_convolutions  # noqa: E402
-from unifiedmllm_ros.training.tabletop_nano import imagenet_file  # noqa: E402
 
 PROCESSOR = twin_processor()
 
@@ -34,18 +33,12 @@ def examples(count: int) -> tuple[Example, ...]:
     return tuple(Example(rng.random((1, 3, *IMAGE_SIZE), np.float32), ()) for _ in range(count))
 
 
-def model_of_the_graphs() -> torch.nn.Module:
-    model = twin_model(PROCESSOR)
-    model.image_tower.encoder.backbone.load_imagenet(imagenet_file())
-    return model
-
-
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp('model')
     PROCESSOR.save_pretrained(out)
     export_model(
-        model_of_the_graphs(), 'twin', out / 'onnx', examples=examples(4), int8_vision=True
+        seeing_twin(PROCESSOR), 'twin', out / 'onnx', examples=examples(4), int8_vision=True
     )
     return out
 
@@ -82,7 +75,7 @@ def test_maps_stay_near_the_whole_ones(folder: Path, tmp_path: Path) -> None:
     import onnxruntime
 
     options = ExportOptions()
-    write_graph(_vision(model_of_the_graphs(), options), tmp_path, options)
+    write_graph(_vision(seeing_twin(PROCESSOR), options), tmp_path, options)
     pixels = np.random.default_rng(9).random((1, 3, *IMAGE_SIZE), np.float32)
     maps = []
     for file in (tmp_path / 'vision.onnx', folder / 'onnx' / 'vision.onnx'):
@@ -102,10 +95,10 @@ def test_what_cannot_be_quantised_is_named(folder: Path, tmp_path: Path) -> None
     with pytest.raises(ConfigError, match='of 0 convolutions'):
         quantise_convolutions(onnx.load(folder / 'onnx' / 'decoder.onnx'), [])
     with pytest.raises(ConfigError, match='--calibration'):
-        export_model(model_of_the_graphs(), 'twin', tmp_path, int8_vision=True)
+        export_model(seeing_twin(PROCESSOR), 'twin', tmp_path, int8_vision=True)
     with pytest.raises(ConfigError, match='only graphs for onnx'):
         export_model(
-            model_of_the_graphs(), 'twin', tmp_path, target='tensorrt', examples=examples(1)
+            seeing_twin(PROCESSOR), 'twin', tmp_path, target='tensorrt', examples=examples(1)
         )
 
 

@@ -17,21 +17,23 @@ from tests.model.twin import twin_model, twin_processor  # noqa: E402
 from unifiedmllm_ros.model.regions import Regions  # noqa: E402
 from unifiedmllm_ros.training.answers import IGNORED, AnswerCollator, Dialogue  # noqa: E402
 from unifiedmllm_ros.training.language import (  # noqa: E402
+    LanguageRecipe,
+    plateau,
+    prepare_copying,
+    train_language,
+)
+from unifiedmllm_ros.training.lessons import (  # noqa: E402
     EDGE_HEADS,
     FREE,
     REFER_LAYER,
-    LanguageRecipe,
     attention_logits,
     beside,
     edge_targets,
     look_loss,
     matching_regions,
-    plateau,
     pointer_targets,
-    prepare_copying,
     target_losses,
     token_loss,
-    train_language,
 )
 
 PROCESSOR = twin_processor()
