@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,7 +19,8 @@ import numpy as np
 
 from benchmarks import smollm2
 from benchmarks.frames import percentiles, sample_frames, sample_recording
-from benchmarks.transformers_eager import THREADS, ours, race, transformers
+from benchmarks.race import Side, race
+from benchmarks.transformers_eager import THREADS, ours, transformers
 from unifiedmllm_ros.errors import UnifiedMLLMError
 from unifiedmllm_ros.locations import model_folder
 from unifiedmllm_ros.perception import Answer, Perceiver, Request
@@ -70,11 +72,11 @@ def run() -> dict[str, Any]:
 
 def question_to_answer() -> dict[str, Any]:
     """A new frame and a question that was asked about earlier frames too, to the answer."""
-    sides = {
-        'ours': ours(),
-        'ours_without_drafts': ours(speculate=False),
-        'transformers_eager': transformers(),
-        'transformers_compiled': transformers(compiled=True),
+    sides: dict[str, Side] = {
+        'ours': ours,
+        'ours_without_drafts': partial(ours, speculate=False),
+        'transformers_eager': transformers,
+        'transformers_compiled': partial(transformers, compiled=True),
     }
     return race(sides, FRAMES)
 
@@ -90,7 +92,10 @@ def question_to_answer_fp32() -> dict[str, Any]:
         shutil.copytree(shipped, folder, ignore=shutil.ignore_patterns('onnx'))
         model = UnifiedMLLMForConditionalGeneration.from_pretrained(folder).float()
         export_model(model, 'tabletop-nano', folder / 'onnx')
-        sides = {'ours': ours(folder=folder), 'transformers_eager': transformers()}
+        sides: dict[str, Side] = {
+            'ours': partial(ours, folder=folder),
+            'transformers_eager': transformers,
+        }
         return race(sides, FRAMES)
 
 

@@ -1,21 +1,18 @@
 """Our runtime against `generate()` of transformers in torch: same model, frames, questions.
 
 Both answer from the picture: preprocessing, vision encoder, decoding. The experts are left out,
-for they are the same on both sides. The two sides take turns question by question, so that a busy
-machine slows both.
+for they are the same on both sides.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.frames import percentiles, sample_frames, sample_recording
+from benchmarks.race import Ask, race
 from unifiedmllm_ros.locations import model_folder
 from unifiedmllm_ros.perception import Perceiver
 from unifiedmllm_ros.runtime.unified import UnifiedModel
@@ -24,63 +21,13 @@ FRAMES = 12
 THREADS = 2
 MAX_TOKENS = 256
 
-Ask = Callable[[NDArray[np.uint8], str], str]
-
 
 def run() -> dict[str, Any]:
     """Time both sides and count equal answers."""
     return {
         'what': 'picture and question to answer text; onnxruntime against transformers generate()',
         'threads': THREADS,
-        **race({'ours': ours(), 'transformers': transformers()}, FRAMES),
-    }
-
-
-def race(sides: Mapping[str, Ask], count: int) -> dict[str, Any]:
-    """Ask all sides, ours first, the recording's questions about `count` frames in turn.
-
-    Gives for each other side how much faster ours is, and its share of equal answers; for the last
-    side also at the top.
-    """
-    frames = sample_frames(count)
-    instructions = [question.instruction for question in sample_recording().questions]
-    for instruction in instructions:  # whatever a side sets up for new shapes
-        for ask in sides.values():
-            ask(frames[0], instruction)
-    times: dict[str, list[float]] = {name: [] for name in sides}
-    equal = dict.fromkeys(sides, 0)
-    for frame in frames:
-        for instruction in instructions:
-            answers = {
-                name: _timed(ask, frame, instruction, times[name]) for name, ask in sides.items()
-            }
-            for name, answer in answers.items():
-                equal[name] += answer == answers['ours']
-    against = {name: _comparison(times, equal, name) for name in sides if name != 'ours'}
-    return {
-        'questions': count * len(instructions),
-        'ours_ms': percentiles(times['ours']),
-        **{f'{name}_ms': percentiles(times[name]) for name in against},
-        'against': against,
-        **list(against.values())[-1],
-    }
-
-
-def _timed(ask: Ask, frame: NDArray[np.uint8], instruction: str, times: list[float]) -> str:
-    start = time.perf_counter()
-    answer = ask(frame, instruction)
-    times.append((time.perf_counter() - start) * 1000)
-    return answer
-
-
-def _comparison(
-    times: Mapping[str, list[float]], equal: Mapping[str, int], name: str
-) -> dict[str, float]:
-    mine, other = times['ours'], times[name]
-    return {
-        'equal_answers': equal[name] / len(mine),
-        'speedup_p50': round(float(np.median(other) / np.median(mine)), 2),
-        'speedup_total': round(sum(other) / sum(mine), 2),
+        **race({'ours': ours, 'transformers': transformers}, FRAMES),
     }
 
 
