@@ -142,10 +142,26 @@ def test_what_is_put_beside_a_thing_takes_its_height_and_an_edge() -> None:
     rows = batch.box_rows[batch.edge >= 0].tolist()
     assert numbers == 4
     assert columns[:, rows].T.tolist() == [
-        [FREE, FREE, 2, FREE],  # x1: the other's x2
-        [FREE, 2, FREE, FREE],
-        [FREE, FREE, FREE, FREE],  # x2: nobody knows
-        [FREE, FREE, FREE, 2],
+        [FREE, FREE, 2, FREE, FREE, FREE],  # x1: the other's x2
+        [FREE, 2, FREE, FREE, FREE, FREE],
+        [0, 0, 0, 0, 0, 2],  # x2: the far edge of the place to the right
+        [FREE, FREE, FREE, 2, FREE, FREE],
+    ]
+
+
+def test_what_is_put_beside_a_tall_thing_is_not_as_tall() -> None:
+    thing = [0.3, 0.2, 0.4, 0.9]
+    box = torch.tensor([[0.19, 0.6, 0.29, 0.9]])
+    assert [found.item() for found in beside(box, torch.tensor([[thing]]))] == [0, False]
+    batch, _ = fixed_batch(1, np.random.default_rng(0))
+    batch = replace(batch, boxes=box.expand(len(batch.boxes), -1))
+    nowhere = torch.full((len(batch.boxes),), IGNORED)
+    columns = edge_targets(batch, nowhere, torch.tensor([[thing]]).expand(len(batch.boxes), -1, -1))
+    assert columns[:, batch.box_rows[batch.edge >= 0]].T.tolist() == [
+        [0, 0, 0, 0, 1, 0],  # x1: the far edge of the place to the left
+        [FREE, FREE, FREE, FREE, FREE, FREE],
+        [1, FREE, FREE, FREE, FREE, FREE],
+        [FREE, FREE, FREE, 1, FREE, FREE],
     ]
 
 

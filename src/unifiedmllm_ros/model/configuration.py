@@ -21,6 +21,8 @@ class RegionVisionConfig(PretrainedConfig):
         words: the words that the dense head recognises; each one is embedded by the language
             model's own embedding of that word.
         geometry: how many scalar geometry outputs a region has (log depth, log width, log height).
+        places: what the places beside a region are like, on which something could stand: the gap
+            to it, and the most width and height, as shares of the picture; None: unknown.
     """
 
     model_type = 'unifiedmllm_region_vision'
@@ -33,6 +35,7 @@ class RegionVisionConfig(PretrainedConfig):
         regions: int = 16,
         words: tuple[str, ...] = (),
         geometry: int = 3,
+        places: tuple[float, float, float] | None = None,
         **kwargs: Any,
     ) -> None:
         self.image_size = list(image_size)
@@ -41,6 +44,7 @@ class RegionVisionConfig(PretrainedConfig):
         self.regions = regions
         self.words = list(words)
         self.geometry = geometry
+        self.places = list(places) if places else None
         super().__init__(**kwargs)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,9 @@ from unifiedmllm_ros.model.regions import Regions
 FREQUENCIES = 16
 COORDINATE_FEATURES = 2 * FREQUENCIES
 ORDER_FEATURES = 26
+PLACE_FEATURES = 2 * COORDINATE_FEATURES + 2
 PRESENT = 0.2  # score from which a region counts as a thing
+SAME = 0.5  # overlap from which two regions are one thing
 
 
 def coordinate_features(values: Tensor) -> Tensor:
@@ -53,6 +56,43 @@ def order_features(regions: Regions) -> Tensor:
     return torch.cat((ranks / 4, torch.exp(-ranks), totals / 4), dim=-1)
 
 
+@dataclass(frozen=True)
+class Places:
+    """The places to the left and right of each region, as large as it and on its base.
+
+    far: (B, K, 2) the edge of each that is away from the region; free: (B, K, 2) 1 where the place
+    is within the picture and no other thing is on it, else 0.
+    """
+
+    far: Tensor
+    free: Tensor
+
+
+def places_beside(regions: Regions, gap: float, widest: float, tallest: float) -> Places:
+    """Where something could be put beside each region; weak regions are in nobody's way."""
+    x1, y1, x2, y2 = regions.boxes.unbind(-1)
+    width, height = (x2 - x1).clamp(max=widest), (y2 - y1).clamp(max=tallest)
+    low = torch.stack((x1 - gap - width, x2 + gap), dim=-1)
+    high = torch.stack((x1 - gap, x2 + gap + width), dim=-1)
+    top = (y2 - height).unsqueeze(-1)
+    x_meets = (low.unsqueeze(-1) < x2[:, None, None]) & (x1[:, None, None] < high.unsqueeze(-1))
+    y_meets = (top < y2.unsqueeze(1)) & (y1.unsqueeze(1) < y2.unsqueeze(-1))
+    other = (regions.score > PRESENT).unsqueeze(1) & (_overlaps(regions.boxes) < SAME)
+    taken = (x_meets & (y_meets & other).unsqueeze(2)).any(-1)
+    inside = (low >= 0) & (high <= 1)
+    far = torch.stack((low[..., 0], high[..., 1]), dim=-1).clamp(0, 1)
+    return Places(far, (inside & ~taken).to(far.dtype))
+
+
+def _overlaps(boxes: Tensor) -> Tensor:
+    """Intersection over union of all pairs: (B, K, 4) -> (B, K, K)."""
+    low = torch.maximum(boxes[:, :, None, :2], boxes[:, None, :, :2])
+    high = torch.minimum(boxes[:, :, None, 2:], boxes[:, None, :, 2:])
+    sides, shared = boxes[..., 2:] - boxes[..., :2], (high - low).clamp(min=0)
+    area, common = sides[..., 0] * sides[..., 1], shared[..., 0] * shared[..., 1]
+    return common / (area.unsqueeze(1) + area.unsqueeze(2) - common).clamp(min=1e-9)
+
+
 class MLPProjector(nn.Module):
     """The two-layer adapter (LLaVA 1.5): (B, N, inputs) -> (B, N, outputs)."""
 
@@ -67,12 +107,19 @@ class MLPProjector(nn.Module):
         return self.linear2(hidden)
 
 
+def place_features(places: Places) -> Tensor:
+    """Fourier features of the far edges, then whether the places are free: (B, K, 66)."""
+    far = coordinate_features(places.far).flatten(-2).to(places.free.dtype)
+    return torch.cat((far, places.free), dim=-1)
+
+
 class RegionProjector(nn.Module):
     """A region's appearance through the two-layer adapter, plus what the dense head read.
 
     The words enter as the language model's own embeddings of those words and the edges as the
     Fourier features that the number tokens start from: to name a region or to write its box, the
-    language model copies, and copying is learnt fast.
+    language model copies, and copying is learnt fast. So do the far edges of the places beside it,
+    where the configuration says what such a place is.
     """
 
     def __init__(self, config: RegionVisionConfig, hidden_size: int, scale: float) -> None:
@@ -81,6 +128,10 @@ class RegionProjector(nn.Module):
         self.edges = nn.Linear(4 * COORDINATE_FEATURES, hidden_size, bias=False)
         self.geometry = nn.Linear(config.geometry + 1, hidden_size)
         self.order = nn.Linear(ORDER_FEATURES, hidden_size, bias=False)
+        self.beside = config.places
+        if config.places:
+            self.places = nn.Linear(PLACE_FEATURES, hidden_size, bias=False)
+            nn.init.normal_(self.places.weight, std=0.1 * scale)
         self.norm = nn.LayerNorm(hidden_size)
         nn.init.zeros_(self.order.weight)
         nn.init.zeros_(self.appearance.linear2.weight)
@@ -93,6 +144,8 @@ class RegionProjector(nn.Module):
         """Args: word_embeddings: (W, D). Returns (B, K, D)."""
         score = regions.score.unsqueeze(-1)
         edges = self.edges(coordinate_features(regions.boxes).flatten(-2).to(score.dtype))
+        if self.beside:
+            edges = edges + self.places(place_features(places_beside(regions, *self.beside)))
         scalars = self.geometry(torch.cat((regions.geometry, score), dim=-1))
         # Names weigh more than places: what is asked for is found by its name first.
         words = 2.0 * (regions.words @ word_embeddings)

@@ -191,7 +191,8 @@ RELATIONS: dict[str, Bank] = {
         """farther from the camera than | further away than""",
     ),
     'next to': bank(
-        """next to | beside | right next to | close to | by | at the side of""",
+        """next to | beside | right next to | close to | by | at the side of | right by
+        right at the side of""",
         """close by | right beside""",
     ),
     'nearest to': bank(

@@ -87,7 +87,10 @@ TASK_REQUESTS: dict[str, Bank] = {
         edit this image and {e} | change the picture, {e} | {e} in this picture
         take the picture and {e} | please edit the image: {e} | image edit: {e}
         for this picture, {e} | i would like you to {e} | {e} in the whole image
-        try to {e} | let us {e} | would you {e}? | with the photo, {e}""",
+        try to {e} | let us {e} | would you {e}? | with the photo, {e} | edit it: {e}
+        would you please {e}? | please {e} in the picture | can you edit the image and {e}?
+        change this photo: {e} | take this photo, {e} | could you {e} in this image?
+        edit the photo, {e} | i need you to {e} in the photo | do this with the picture: {e}""",
         """please edit the picture: {e} | take the image and {e} | would you {e} in this picture?
         change the image, {e}""",
     ),
@@ -96,7 +99,10 @@ TASK_REQUESTS: dict[str, Bank] = {
         change the video, {e} | can you {e} in the video? | video edit: {e} | edit the clip: {e}
         for the whole video, {e} | {e} in the clip | in all frames {e} | {e} in every frame
         could you edit the video and {e}? | please edit this video: {e} | with the video, {e}
-        i want you to {e} in the video""",
+        i want you to {e} in the video | edit this clip and {e} | please {e} in this video
+        take this clip, {e} | would you {e} in all frames? | with this clip, {e}
+        change the clip: {e} | do this with the video: {e} | would you edit the video and {e}?
+        through the whole clip {e} | i need you to {e} in every frame""",
         """could you {e} in the video? | take the clip and {e} | please edit the clip: {e}
         in every frame {e}""",
     ),
@@ -140,7 +146,10 @@ TASK_REQUESTS: dict[str, Bank] = {
         give me the sound of {p} | make a noise like {p} | sound of {p} | audio of {p}
         make an audio clip of {p} | can you make the sound of {p}? | i need the sound of {p}
         how does {p} sound? | record {p} | generate audio of {p} | produce the noise of {p}
-        let it sound like {p} | a sound like {p} please | could i hear {p}?""",
+        let it sound like {p} | a sound like {p} please | could i hear {p}? | play {p}
+        play {p} for me | please let me hear {p} | could you play {p}? | create audio of {p}
+        i would like to hear {p} | play a sound of {p} | make some noise like {p} | sing like {p}
+        can you let me hear {p}? | the noise of {p} please""",
         """please make the sound of {p} | can i hear {p}? | create the noise of {p}
         generate a sound like {p} | play me {p}""",
     ),
@@ -152,7 +161,10 @@ TASK_REQUESTS: dict[str, Bank] = {
         give me a photo with {p} | i need an image with {p} | new picture: {p} | imagine {p}
         an image of {p} | a photo of {p} | set up a scene with {p} | place {p} in a new picture
         could you draw {p}? | layout: {p} | draw me {p} | i would like a picture of {p}
-        think of a table with {p} | a table with {p} please""",
+        think of a table with {p} | a table with {p} please | please make a picture with {p}
+        could you lay out {p}? | can you generate a photo with {p}? | compose a photo with {p}
+        paint a picture of {p} | set up a picture of {p}
+        i need a photo with {p} | please design an image of {p}""",
         """please lay out {p} | can you make a picture with {p}? | generate a photo with {p}
         i want an image with {p} | compose a picture of {p} | paint me {p}
         set up an image with {p}""",
@@ -181,27 +193,32 @@ TASK_REQUESTS: dict[str, Bank] = {
     ),
     'hello': bank(
         """hello | hi | hello there | hi there | good morning | good evening | hey you | hello robot
-        hi robot | good day | greetings | hey there | good afternoon""",
+        hi robot | good day | greetings | hey there | good afternoon | good evening to you
+        good morning to you | hello again | hello my robot | hi you""",
         """good morning robot | hello you | good evening robot""",
     ),
     'bye': bank(
         """bye | goodbye | good bye | see you | see you later | good night | bye bye | so long
-        that is all, bye | until next time | see you tomorrow""",
+        that is all, bye | until next time | see you tomorrow | that is all for today, bye
+        good night, robot | so long, see you | thanks, that is all | that is all, so long""",
         """bye, see you later | goodbye, see you | that is all, good night""",
     ),
     'thanks': bank(
         """thanks | thank you | thanks a lot | many thanks | thank you very much | cheers
-        that helped, thanks | great, thank you | thank you robot | nice, thanks | thanks so much""",
+        that helped, thanks | great, thank you | thank you robot | nice, thanks | thanks so much
+        thanks for that | thank you for your help | many thanks, robot | thanks to you""",
         """thank you so much | thanks robot | nice, thank you""",
     ),
     'praise': bank(
         """well done | good job | great | very good | nice work | that was good | perfect
-        you are great | good robot | excellent | that is right | right""",
+        you are great | good robot | excellent | that is right | right | that was very good
+        great job | that was nice | you are right | you are a good robot""",
         """great work | that was great | you are good""",
     ),
     'fine': bank(
         """how are you? | how are you doing? | how do you do? | are you well? | are you ok?
-        how is it going? | what's up? | all good with you? | how do you feel?""",
+        how is it going? | what's up? | all good with you? | how do you feel? | how are you robot?
+        are you doing ok? | how do you feel today? | how are things with you?""",
         """are you doing well? | how are you today?""",
     ),
     'who': bank(
@@ -219,12 +236,16 @@ TASK_REQUESTS: dict[str, Bank] = {
     ),
     'refuse': bank(
         """{p} | can you {p}? | please {p} | could you {p}? | i want you to {p} | would you {p}?
-        go and {p} | {p} for me | robot, {p} | i need you to {p}""",
+        go and {p} | {p} for me | robot, {p} | i need you to {p} | please {p} for me
+        now go and {p} | could you go and {p}? | would you {p} for me? | will you {p}?
+        i would like you to {p} | you should {p}""",
         """please go and {p} | can you {p} for me?""",
     ),
     'unknown': bank(
         """{p}? | do you know {p}? | tell me {p} | can you tell me {p}? | i want to know {p}
-        say {p} | please tell me {p} | i wonder {p}""",
+        say {p} | please tell me {p} | i wonder {p} | could you tell me {p}? | please say {p}
+        do you happen to know {p}? | can you see {p}? | i need to know {p} | would you know {p}?
+        could you say {p} please?""",
         """do you know {p} please? | can you say {p}?""",
     ),
 }
@@ -252,7 +273,7 @@ PLACES: dict[str, Bank] = {
     ),
     'next to': bank(
         """next to | beside | by | close to | just beside | right next to | directly beside
-        very close to""",
+        very close to | right by""",
         'right beside',
     ),
 }

@@ -113,7 +113,17 @@ _DEEDS = _list(
     fly to the moon | sing a song | pay my bills | walk the dog | charge the battery
     go to the shop | order a pizza | run a mile
     set an alarm | write me a poem | do my homework | move the table | lift the chair | jump
-    water the plants | iron my shirt | read me a story | order a taxi"""
+    water the plants | iron my shirt | read me a story | order a taxi | make me a sandwich
+    make me some tea | make the bed | make a phone call | bake a cake | boil an egg | feed the cat
+    feed the birds | walk the cat | take me to the station | bring me to the city | call a doctor
+    call the police | send a letter | write a book | write an email to my boss | buy me a car
+    buy a ticket | book a room | book a table for two | go home | go to sleep | go for a walk
+    run to the shop | swim to the boat | climb the tree | catch the train | drive the car
+    fly a kite | ride a horse | play the piano | play football with me | learn french
+    teach me to dance | tell me a joke | sing me to sleep | wake me up | turn up the heating
+    turn off the oven | switch on the lamp | lock the door | ring the bell | fill the kettle
+    empty the fridge | paint the house | cut the grass | fold the shirts | repair my phone
+    charge my phone | print the letter | shake my hand | clap your hands | stand up | sit down"""
 )
 _CHORES = _list(
     'wash | clean | open | close | fix | carry | lift | push | sell | buy | burn | hide | kick'
@@ -147,6 +157,9 @@ _LISTS = (_LOOKS, _STYLES, _CHANGES, _SUBJECTS, _KINDS_OF, _PLACES, _STYLED, _AC
           _MOTIONS, _SOUNDS, _SOUNDING, NEW_THINGS, COLOURS)  # fmt: skip
 WORDS = tuple(sorted({word for words in _LISTS for phrase in words for word in phrase.split()}))
 """The single words that arguments are made of; only compositions of them are held out."""
+_DONE_AND_SAID = ' '.join((*_DEEDS, *_SECRETS, *_CHORES, *_CHORE_THINGS))
+ANY_WORDS = tuple(sorted({*WORDS, *_DONE_AND_SAID.split()}))
+"""Single words of all the lists, those of no argument too."""
 
 
 def deed(rng: Random, split: str) -> str:

@@ -13,13 +13,24 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from unifiedmllm_ros.model.modeling import NUMBERS, UnifiedMLLMForConditionalGeneration
-from unifiedmllm_ros.model.projectors import COORDINATE_FEATURES, coordinate_features
+from unifiedmllm_ros.model.projectors import (
+    COORDINATE_FEATURES,
+    coordinate_features,
+    places_beside,
+)
 from unifiedmllm_ros.model.regions import Regions
 from unifiedmllm_ros.training.answers import Batch
-from unifiedmllm_ros.training.lessons import EDGE_HEADS, LOOKS, REFER_LAYER, losses
+from unifiedmllm_ros.training.lessons import (
+    EDGE_HEADS,
+    LOOKS,
+    PLACE_HEADS,
+    PLACE_LAYER,
+    REFER_LAYER,
+    losses,
+)
 
 COPY_GAIN = 4.0  # of a copied coordinate over what the layer gets; numbers then win at once
 WORTH_COMPILING = 500  # steps; compiling takes half a minute and makes a step a third shorter
@@ -60,24 +71,40 @@ def plateau(step: int, recipe: LanguageRecipe) -> float:
 
 @torch.no_grad()
 def prepare_copying(model: UnifiedMLLMForConditionalGeneration, regions: Regions) -> None:
-    """Set the edge heads' values and outputs so that they copy coordinates from the start.
-
-    Values: the least-squares map from what the layer gets at the regions to the Fourier features
-    of the edge. Outputs: from those features to the embeddings of the numbers, which were
-    initialised from the same features.
+    """Set the values and outputs of edge and place heads so that they copy from the start.
 
     Raises: ValueError: the heads are not as wide as the features.
     """
+    beside = model.config.vision_config.places
+    _prepare(model, regions, REFER_LAYER, EDGE_HEADS, regions.boxes)
+    if beside:
+        _prepare(model, regions, PLACE_LAYER, PLACE_HEADS, places_beside(regions, *beside).far)
+
+
+def _prepare(
+    model: UnifiedMLLMForConditionalGeneration,
+    regions: Regions,
+    layer: int,
+    heads: Sequence[int],
+    coordinates: Tensor,
+) -> None:
+    """Set heads of a layer to copy the coordinates (B, K, heads) of the regions they look at.
+
+    Values: the least-squares map from what the layer gets at the regions to the Fourier features
+    of the coordinate. Outputs: from those features to the embeddings of the numbers, which were
+    initialised from the same features.
+    """
     decoder = model.language_model.model
-    size = decoder.layers[REFER_LAYER].self_attn.head_dim
+    index = range(len(decoder.layers))[layer]
+    block = decoder.layers[index]
+    size = block.self_attn.head_dim
     if size != COORDINATE_FEATURES:
-        raise ValueError(f'edge heads copy {COORDINATE_FEATURES} features, heads have {size}')
+        raise ValueError(f'such heads copy {COORDINATE_FEATURES} features, heads have {size}')
     features = model.image_tower.project(regions, model.word_embeddings())
     start = torch.full((len(features), 1), model.config.text_config.bos_token_id)
     inputs = torch.cat((model.embed(start), features), dim=1)
     output = decoder(inputs_embeds=inputs, output_hidden_states=True, use_cache=False)
-    index = range(len(decoder.layers))[REFER_LAYER]
-    states, block = output.hidden_states[index], decoder.layers[index]
+    states = output.hidden_states[index]
     normed = block.input_layernorm(states)
     count = regions.score.shape[1]
     strong = regions.score.flatten() > 0.2
@@ -87,19 +114,24 @@ def prepare_copying(model: UnifiedMLLMForConditionalGeneration, regions: Regions
     given = torch.cat((slots, len(slots) ** 0.5 * rest)).double()
     ridge = 1e-4 * len(given) * torch.eye(given.shape[1], dtype=torch.float64)
     inverse = torch.linalg.solve(given.T @ given + ridge, given.T).float()
-    edges = coordinate_features(regions.boxes).flatten(0, 1)[strong]
+    wanted = coordinate_features(coordinates).flatten(0, 1)[strong]
+    basis = _number_basis(model)
+    share = getattr(model.config.text_config, 'residual_multiplier', 1.0)
+    gain = COPY_GAIN * float(states.pow(2).mean().sqrt()) / share
+    for place, head in enumerate(heads):
+        target = torch.cat((wanted[:, place], torch.zeros(len(rest), wanted.shape[-1])))
+        own = slice(head * size, head * size + size)
+        block.self_attn.v_proj.weight[own] = (inverse @ target).T
+        block.self_attn.o_proj.weight[:, own] = gain * basis.T
+
+
+def _number_basis(model: UnifiedMLLMForConditionalGeneration) -> Tensor:
+    """(features, D): the directions of the numbers' embeddings along each Fourier feature."""
     numbers = coordinate_features(torch.linspace(0, 1, NUMBERS))
     first = model.config.first_number_id
     rows = model.get_input_embeddings().weight[first : first + NUMBERS]
     basis = torch.linalg.lstsq(numbers, rows - rows.mean(0)).solution
-    basis = basis / basis.norm(dim=1, keepdim=True)
-    share = getattr(model.config.text_config, 'residual_multiplier', 1.0)
-    gain = COPY_GAIN * float(states.pow(2).mean().sqrt()) / share
-    for edge, head in enumerate(EDGE_HEADS):
-        target = torch.cat((edges[:, edge], torch.zeros(len(rest), edges.shape[-1])))
-        own = slice(head * size, head * size + size)
-        block.self_attn.v_proj.weight[own] = (inverse @ target).T
-        block.self_attn.o_proj.weight[:, own] = gain * basis.T
+    return basis / basis.norm(dim=1, keepdim=True)
 
 
 def make_optimizers(

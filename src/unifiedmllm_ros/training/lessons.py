@@ -9,6 +9,8 @@ supervision: Mi et al., 2016; Liu et al., 2017):
 - in the last but one, whoever writes a box's x1, y1, x2 or y2 looks at its region with a head of
   its own for each, which otherwise rests on <bos>; whoever names a thing looks at its region too,
   and whoever repeats the user's words in an argument looks at them in the question;
+- in the last, whoever writes the far edge of what is put beside a thing looks at the thing, with a
+  head for each side;
 - where the visual tokens stand again behind a question, a linear probe must tell from each one's
   state whether its region is among those that the answer points at (the probe is thrown away).
 """
@@ -24,6 +26,7 @@ from torch.nn import functional
 from unifiedmllm_ros.model.configuration import UnifiedMLLMConfig
 from unifiedmllm_ros.model.modeling import NUMBERS, UnifiedMLLMForConditionalGeneration
 from unifiedmllm_ros.model.regions import Regions
+from unifiedmllm_ros.tabletop.changing import GAP, LARGEST
 from unifiedmllm_ros.training.answers import IGNORED, Batch
 
 MATCH_LAYER, MATCH_HEADS = 1, (0, 1)
@@ -32,13 +35,13 @@ FILLERS = frozenset({'a', 'and', 'with'})
 REFER_LAYER = -2
 PROSE_WEIGHT = 3.0
 EDGE_HEADS = (0, 1, 2, 3)
+PLACE_LAYER, PLACE_HEADS = -1, (0, 2)
 NAME_HEADS = (4, 5)
 COPY_HEADS = (6, 7)
 LOOKS = ('match', 'phrase', 'name', 'edge', 'copy')
 RESTING_SHARE = 0.25
 MASKED = -1e4
 FREE = -1
-BESIDE = 0.01  # between a thing and what is put beside it, in the picture's width
 
 
 def pointer_targets(boxes: Tensor, regions: Tensor) -> Tensor:
@@ -185,22 +188,25 @@ def words_of(regions: Regions, config: UnifiedMLLMConfig) -> Regions:
 
 def beside(boxes: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
     """For boxes (M, 4) the one of regions (M, K, 4) that each stands beside, on the same level and
-    as high, or IGNORED; and whether it stands to the right of it."""
-    level = (boxes[:, None, 1::2] - regions[..., 1::2]).abs().sum(-1)
+    as high, or LARGEST, or IGNORED; and whether it stands to the right of it."""
+    top = torch.maximum(regions[..., 1], regions[..., 3] - LARGEST[1])
+    level = (boxes[:, None, 1] - top).abs() + (boxes[:, None, 3] - regions[..., 3]).abs()
     gaps = torch.stack((boxes[:, None, 0] - regions[..., 2], regions[..., 0] - boxes[:, None, 2]))
-    misses, side = (gaps - BESIDE).abs().min(0)
+    misses, side = (gaps - GAP).abs().min(0)
     best, index = (misses + level).min(-1)
-    found = torch.where(best < 4 * BESIDE, index, IGNORED)
+    found = torch.where(best < 4 * GAP, index, IGNORED)
     return found, side.gather(1, index.unsqueeze(1)).squeeze(1) == 0
 
 
 def edge_targets(batch: Batch, wanted: Tensor, regions: Tensor) -> Tensor:
-    """Where each edge head should look, (4, B * T): column of the region, 0 for <bos>, or FREE.
+    """Where each edge head, and then the left and the right place head, should look: (6, B * T),
+    column of the region, 0 for <bos>, or FREE.
 
     wanted: (M,) region of each of the batch's boxes, IGNORED where it has none; regions:
-    (M, K, 4). A box beside a region has its height, and one of its edges.
+    (M, K, 4). A box beside a region has its height, one of its edges, and the far edge of the
+    place there.
     """
-    targets = torch.zeros(4, batch.ids.numel(), dtype=torch.long)
+    targets = torch.zeros(6, batch.ids.numel(), dtype=torch.long)
     number = batch.edge >= 0
     known, new = number & (wanted != IGNORED), number & (wanted == IGNORED)
     targets[batch.edge[known], batch.box_rows[known]] = wanted[known] + 1
@@ -210,8 +216,14 @@ def edge_targets(batch: Batch, wanted: Tensor, regions: Tensor) -> Tensor:
     # x1 of what stands to the right is beside the other's x2, and the other way round.
     touching = torch.where(right, edge == 0, edge == 2)
     head = torch.where(touching, 2 - edge, edge)
-    taught = (near != IGNORED) & (touching | (edge % 2 == 1))
+    found = near != IGNORED
+    thing = regions[new].gather(1, near.clamp(min=0)[:, None, None].expand(-1, 1, 4)).squeeze(1)
+    level = (edge == 3) | ((edge == 1) & (thing[:, 3] - thing[:, 1] <= LARGEST[1]))
+    taught = found & (touching | level)
     targets[head[taught], rows[taught]] = near[taught] + 1
+    far = found & ~touching & (edge % 2 == 0)
+    targets[:, rows[far]] = 0
+    targets[4 + right[far].long(), rows[far]] = near[far] + 1
     return targets
 
 
@@ -242,7 +254,8 @@ def losses(
             states = output.hidden_states[range(len(decoder.layers))[layer]]
             return attention_logits(decoder, states, batch.positions, layer, heads)
 
-        match, edges = looks(MATCH_LAYER, MATCH_HEADS), looks(REFER_LAYER, EDGE_HEADS)
+        match = looks(MATCH_LAYER, MATCH_HEADS)
+        edges = looks(REFER_LAYER, EDGE_HEADS), looks(PLACE_LAYER, PLACE_HEADS)
         phrase = looks(PHRASE_LAYER, PHRASE_HEADS)
         names, copies = looks(REFER_LAYER, NAME_HEADS), looks(REFER_LAYER, COPY_HEADS)
         referring = output.hidden_states[range(len(decoder.layers))[REFER_LAYER]]
@@ -258,8 +271,8 @@ def losses(
     columns = edge_targets(batch, wanted, _rows(regions.boxes, batch))
     seen = torch.nonzero(batch.mask[:, 0].sum(-1).flatten() > 1).flatten()
     edge_losses = [
-        _edge_loss(edges[:, head : head + 1], batch, seen, columns[head], count)
-        for head in range(len(EDGE_HEADS))
+        _edge_loss(looking, batch, seen, column, count)
+        for looking, column in zip(torch.cat(edges, 1).split(1, dim=1), columns, strict=True)
     ]
     found = names.float().mean(1).flatten(0, 1)[name_rows]
     found = found.gather(-1, look_columns(at[name_rows], count))[:, 1:].argmax(-1)

@@ -41,7 +41,7 @@ from unifiedmllm_ros.tabletop.questions import (
 )
 from unifiedmllm_ros.tabletop.record import SceneRecord, read_scenes
 from unifiedmllm_ros.tabletop.symbolic import sample_scene
-from unifiedmllm_ros.tabletop.task_words import WORDS, composed, held_out
+from unifiedmllm_ros.tabletop.task_words import ANY_WORDS, WORDS, composed, held_out
 from unifiedmllm_ros.training.answers import AnswerCollator, Batch, Dialogue
 from unifiedmllm_ros.training.front_cache import FrontCache
 from unifiedmllm_ros.training.imagined import imagine_regions
@@ -62,16 +62,17 @@ from unifiedmllm_ros.training.tabletop_nano import (
 NANO = 'tabletop-nano'
 MASK = 'mask-nano'
 HARD_KINDS = ('relation', 'order', 'several', 'use', 'count', 'yesno', 'superlative', 'track')
-LATE_KINDS = ('layout', 'caption', 'add', 'edit', 'videdit', 'imgvid', 'audgen', 'refusal')
+LATE_KINDS = ('caption', 'edit', 'videdit', 'imgvid', 'audgen', 'refusal', 'refusal', 'chat')
 MIXTURE: tuple[tuple[tuple[str, ...], float], ...] = (
-    (HARD_KINDS, 0.4),
+    (HARD_KINDS, 0.37),
     (LOOKING, 0.05),
-    (LATE_KINDS, 0.25),
-    (('layout',), 0.1),
-    (KINDS, 0.2),
+    (LATE_KINDS, 0.22),
+    (('layout',), 0.12),
+    (('add',), 0.06),
+    (KINDS, 0.18),
 )
-DIALOGUE_SHARE = 0.5  # of the scenes have a true dialogue
-JUMBLED_SHARE = 0.4
+DIALOGUE_SHARE = 0.6  # of the scenes have a true dialogue
+JUMBLED_SHARE = 0.5
 # Where a request does not name what it is about, its words alone tell an edit from a refusal.
 MEDIA = re.compile('pictur|image|photo|draw|sketch|video|clip|film|movie|frame|sound|audio|noise')
 TEXT_TOKENS = 3000
@@ -157,7 +158,7 @@ def _spelled(question: Question, rng: Random) -> tuple[str, str]:
 def jumbled(rng: Random) -> str:
     """The beginning of one composition and the end of another, or words that mean nothing."""
     if rng.random() < 0.5:
-        return ' '.join(rng.choices(WORDS, k=rng.randint(1, 6)))
+        return ' '.join(rng.choices(rng.choice((WORDS, ANY_WORDS)), k=rng.randint(1, 6)))
     head, tail = (composed(rng.choice(MADE_OF_WORDS), rng, 'train').split() for _ in range(2))
     return ' '.join(head[: rng.randint(1, len(head))] + tail[rng.randrange(len(tail)) :])
 

@@ -15,6 +15,7 @@ from unifiedmllm_ros.model.configuration import RegionVisionConfig, UnifiedMLLMC
 from unifiedmllm_ros.model.modeling import UnifiedMLLMForConditionalGeneration
 from unifiedmllm_ros.model.processing import ProcessorConfig, UnifiedMLLMProcessor
 from unifiedmllm_ros.representation import TASKS
+from unifiedmllm_ros.tabletop.changing import GAP, LARGEST
 from unifiedmllm_ros.tabletop.lexicon import Lexicon, default_lexicon
 from unifiedmllm_ros.tabletop.record import SceneRecord
 
@@ -75,7 +76,9 @@ def nano_config(processor: UnifiedMLLMProcessor, words: Sequence[str]) -> Unifie
         pad_token_id=processor.pad_id,
     )
     return UnifiedMLLMConfig(
-        vision_config=RegionVisionConfig(IMAGE_SIZE, regions=REGIONS, words=tuple(words)),
+        vision_config=RegionVisionConfig(
+            IMAGE_SIZE, regions=REGIONS, words=tuple(words), places=(GAP, *LARGEST)
+        ),
         text_config=text,
         image_token_id=processor.image_id,
         visual_tokens=REGIONS,
