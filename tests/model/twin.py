@@ -25,7 +25,11 @@ def twin_processor(look_again: bool = False) -> UnifiedMLLMProcessor:
 
 
 def twin_config(
-    processor: UnifiedMLLMProcessor, hidden: int = 32, heads: int = 4, layers: int = 2
+    processor: UnifiedMLLMProcessor,
+    hidden: int = 32,
+    heads: int = 4,
+    layers: int = 2,
+    places: tuple[float, float, float] | None = None,
 ) -> UnifiedMLLMConfig:
     text = LlamaConfig(
         vocab_size=processor.vocab_size,
@@ -43,7 +47,7 @@ def twin_config(
     )
     encode = processor.tokenizer.encode
     return UnifiedMLLMConfig(
-        vision_config=RegionVisionConfig(IMAGE_SIZE, 16, 1, REGIONS, WORDS),
+        vision_config=RegionVisionConfig(IMAGE_SIZE, 16, 1, REGIONS, WORDS, places=places),
         text_config=text,
         image_token_id=processor.image_id,
         visual_tokens=REGIONS,
@@ -53,10 +57,15 @@ def twin_config(
 
 
 def twin_model(
-    processor: UnifiedMLLMProcessor, hidden: int = 32, heads: int = 4, layers: int = 2
+    processor: UnifiedMLLMProcessor,
+    hidden: int = 32,
+    heads: int = 4,
+    layers: int = 2,
+    places: tuple[float, float, float] | None = None,
 ) -> UnifiedMLLMForConditionalGeneration:
     torch.manual_seed(0)
-    model = UnifiedMLLMForConditionalGeneration(twin_config(processor, hidden, heads, layers))
+    config = twin_config(processor, hidden, heads, layers, places)
+    model = UnifiedMLLMForConditionalGeneration(config)
     model.initialise_numbers()
     return model.eval()
 

@@ -67,3 +67,13 @@ def test_phases_make_a_model_that_answers(tmp_path: Path, monkeypatch: pytest.Mo
         maps, others = (backbone(image) for backbone in backbones)
     for one, other in zip(maps, others, strict=True):
         assert float((one - other).abs().mean()) < 0.01 * float(one.abs().mean())
+
+
+def test_dialogues_of_a_scene_hold_all_its_questions() -> None:
+    lexicon = default_lexicon()
+    made = [
+        pipeline.dialogues(sample_scene(Random(seed), lexicon), Random(seed), 18, lexicon)
+        for seed in range(6)
+    ]
+    counts = {sum(len(d.turns) for d in talks) for talks in made}
+    assert counts == {18, 18 + 3}  # without and with a true dialogue
