@@ -54,7 +54,7 @@ def answer(
 
 def assert_equal(found: Sequence[DecodedToken], expected: Sequence[DecodedToken]) -> None:
     assert [(t.id, t.forced) for t in found] == [(t.id, t.forced) for t in expected]
-    assert np.allclose([t.logprob for t in found], [t.logprob for t in expected], atol=1e-3)
+    assert np.allclose([t.logit for t in found], [t.logit for t in expected], atol=1e-3)
     for ours, theirs in zip(found, expected, strict=True):
         assert (ours.confidence is None) == (theirs.confidence is None)
         assert ours.confidence == pytest.approx(theirs.confidence, abs=1e-3)

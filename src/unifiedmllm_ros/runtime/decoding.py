@@ -43,12 +43,12 @@ _NEAR = 20  # thousandths around a coordinate that count as agreement with it
 class DecodedToken:
     """One token of an answer.
 
-    logprob: natural logarithm of its probability among the allowed tokens; 0 where it was forced.
+    logit: what the model gave it; 0 where it was forced.
     confidence: of the box that this token closes, in [0, 1]; None for all other tokens.
     """
 
     id: int
-    logprob: float
+    logit: float
     forced: bool
     confidence: float | None = None
 
@@ -220,7 +220,7 @@ class Writing:
         if state.at_coordinate:
             self._box.append(self._agreement(logits, chosen))
         self._note(chosen, forced=False)
-        return DecodedToken(chosen, _logprob(logits, mask, chosen), forced=False)
+        return DecodedToken(chosen, float(logits[chosen]), forced=False)
 
     def _force(self, token: int) -> DecodedToken:
         confidence = None
@@ -272,12 +272,6 @@ def _finite(logits: Array) -> bool:
 
 def _choose(logits: Array, mask: Mask) -> int:
     return int(np.where(mask, logits, -np.inf).argmax())
-
-
-def _logprob(logits: Array, mask: Mask, chosen: int) -> float:
-    """Of the token with the highest of the allowed logits."""
-    below = np.exp(logits[mask] - logits[chosen])
-    return -float(np.log(below.sum(dtype=np.float64)))
 
 
 def _geometric_mean(shares: Sequence[float]) -> float:
