@@ -18,7 +18,8 @@ from benchmarks.frames import percentiles
 from tests.experts.diffusion.twins import save_stable_diffusion
 from tests.experts.tiny_sam2 import save_image_model
 from unifiedmllm_ros.experts.base import ImageResult, Request, SegmentationResult
-from unifiedmllm_ros.experts.registry import ExpertRegistry, ExpertsConfig
+from unifiedmllm_ros.experts.configuration import ExpertsConfig
+from unifiedmllm_ros.experts.registry import ExpertRegistry
 from unifiedmllm_ros.representation import Box, Region, TaskCall
 from unifiedmllm_ros.router import Router, pixel_boxes
 

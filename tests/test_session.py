@@ -21,7 +21,8 @@ from unifiedmllm_ros.experts.base import (
     SegmentationResult,
     VideoResult,
 )
-from unifiedmllm_ros.experts.registry import ExpertRegistry, ExpertsConfig
+from unifiedmllm_ros.experts.configuration import ExpertsConfig
+from unifiedmllm_ros.experts.registry import ExpertRegistry
 from unifiedmllm_ros.masks import Mask
 from unifiedmllm_ros.model.protocol import Turn
 from unifiedmllm_ros.perception import Perceiver

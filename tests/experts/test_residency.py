@@ -10,15 +10,15 @@ import pytest
 
 from unifiedmllm_ros.errors import Cancelled, ExpertError, ModelFileError, OutOfMemoryError
 from unifiedmllm_ros.experts.base import Progress, Request
-from unifiedmllm_ros.experts.registry import ExpertRegistry, ExpertsConfig
-from unifiedmllm_ros.experts.residency import (
-    Need,
+from unifiedmllm_ros.experts.configuration import ExpertsConfig
+from unifiedmllm_ros.experts.device_memory import (
     Offload,
-    ResidencyManager,
     device_key,
     is_out_of_memory,
     offload_policy,
 )
+from unifiedmllm_ros.experts.registry import ExpertRegistry
+from unifiedmllm_ros.experts.residency import Need, ResidencyManager
 
 
 class Counted:

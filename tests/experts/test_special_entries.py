@@ -17,7 +17,8 @@ from tests.experts.fresco.tiny import save_fresco
 from tests.experts.test_sam3 import request as phrases
 from tests.experts.test_sam3 import save as save_sam3
 from unifiedmllm_ros.experts.base import AudioResult, Request, VideoResult
-from unifiedmllm_ros.experts.registry import ExpertEntry, ExpertRegistry, ExpertsConfig
+from unifiedmllm_ros.experts.configuration import ExpertEntry, ExpertsConfig
+from unifiedmllm_ros.experts.registry import ExpertRegistry
 from unifiedmllm_ros.experts.weight_files import check_files
 from unifiedmllm_ros.tasks import TASKS
 

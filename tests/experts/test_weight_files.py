@@ -10,7 +10,7 @@ import pytest
 
 from unifiedmllm_ros.errors import MissingExtraError, ModelFileError
 from unifiedmllm_ros.experts import weight_files
-from unifiedmllm_ros.experts.registry import ExpertEntry
+from unifiedmllm_ros.experts.configuration import ExpertEntry
 from unifiedmllm_ros.experts.weight_files import RECORD, check_extra, check_files, digest
 
 

@@ -32,7 +32,8 @@ from unifiedmllm_ros.experts.base import (
     VideoResult,
     VideoSegmentationResult,
 )
-from unifiedmllm_ros.experts.registry import ExpertRegistry, ExpertsConfig
+from unifiedmllm_ros.experts.configuration import ExpertsConfig
+from unifiedmllm_ros.experts.registry import ExpertRegistry
 from unifiedmllm_ros.nodes.expert_node import ExpertNode
 from unifiedmllm_ros.router import Router
 

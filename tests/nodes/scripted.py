@@ -14,7 +14,8 @@ import numpy as np
 
 from unifiedmllm_ros.cancellation import Cancel, check
 from unifiedmllm_ros.experts.base import OnProgress, Provenance, Request, SegmentationResult
-from unifiedmllm_ros.experts.registry import ExpertRegistry, ExpertsConfig
+from unifiedmllm_ros.experts.configuration import ExpertsConfig
+from unifiedmllm_ros.experts.registry import ExpertRegistry
 from unifiedmllm_ros.masks import Mask
 from unifiedmllm_ros.model.protocol import Conversation, ModelInfo, TextChunk
 from unifiedmllm_ros.perception import Perceiver

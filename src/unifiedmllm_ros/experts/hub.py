@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from unifiedmllm_ros.errors import ConfigError, MissingExtraError, ModelFileError, WriteError
-from unifiedmllm_ros.experts.registry import ExpertEntry
+from unifiedmllm_ros.experts.configuration import ExpertEntry
 from unifiedmllm_ros.experts.weight_files import RECORD, digest
 
 Say = Callable[[str], None]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from unifiedmllm_ros.errors import MissingExtraError, ModelFileError
-from unifiedmllm_ros.experts.registry import ExpertEntry
+from unifiedmllm_ros.experts.configuration import ExpertEntry
 
 RECORD = '.unifiedmllm.json'
 """What was fetched, beside it: repository, commit, and the size and SHA-256 of each file."""

@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 from tests.experts.diffusion.twins import pixels, region, request
+from unifiedmllm_ros.experts.configuration import ExpertEntry
 from unifiedmllm_ros.experts.diffusion.expert import DiffusionExpert
-from unifiedmllm_ros.experts.registry import ExpertEntry, ExpertRegistry
+from unifiedmllm_ros.experts.registry import ExpertRegistry
 from unifiedmllm_ros.locations import share
 from unifiedmllm_ros.tasks import TASKS
 

@@ -22,6 +22,7 @@ from unifiedmllm_ros.errors import (
     UnifiedMLLMError,
 )
 from unifiedmllm_ros.experts.base import OnProgress, Provenance, Request
+from unifiedmllm_ros.experts.device_memory import is_out_of_memory
 from unifiedmllm_ros.experts.diffusion.folder import Needs
 from unifiedmllm_ros.experts.diffusion.job import Job
 from unifiedmllm_ros.experts.diffusion.options import (
@@ -36,7 +37,6 @@ from unifiedmllm_ros.experts.diffusion.pipeline import (
     unload,
 )
 from unifiedmllm_ros.experts.diffusion.prompts import truncation_notices
-from unifiedmllm_ros.experts.residency import is_out_of_memory
 from unifiedmllm_ros.experts.seeding import seeded
 
 S = TypeVar('S', bound=Sampling)

@@ -15,6 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from unifiedmllm_ros.errors import ConfigError, MissingExtraError, ModelFileError
+from unifiedmllm_ros.experts.device_memory import (
+    Offload,
+    free_mib,
+    is_out_of_memory,
+    offload_policy,
+)
 from unifiedmllm_ros.experts.diffusion.folder import (
     Needs,
     check_folder,
@@ -24,12 +30,6 @@ from unifiedmllm_ros.experts.diffusion.folder import (
 )
 from unifiedmllm_ros.experts.diffusion.job import DENOISERS
 from unifiedmllm_ros.experts.diffusion.options import Loading
-from unifiedmllm_ros.experts.residency import (
-    Offload,
-    free_mib,
-    is_out_of_memory,
-    offload_policy,
-)
 from unifiedmllm_ros.experts.torch_masks import torch_device
 
 _AUTOMATIC = ('DiffusionPipeline', 'AutoPipelineForText2Image')
