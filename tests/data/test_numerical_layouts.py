@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from itertools import combinations, islice
 from pathlib import Path
@@ -29,9 +30,9 @@ def test_names() -> None:
 
 def test_kinds_and_numbers() -> None:
     kinds = Counter(row['sub-type'] for row in ROWS)
-    assert set(kinds) == {'single', 'two', 'comparison'}
-    assert min(kinds.values()) > 150
-    assert {len(row['object_list']) for row in ROWS} == set(range(1, 9))
+    assert set(kinds) == {'single', 'two', 'comparison', 'natural'}
+    assert min(kinds.values()) > 100
+    assert {len(row['object_list']) for row in ROWS} == set(range(1, 10))
     assert len({row['prompt'] for row in ROWS}) > 500
 
 
@@ -39,6 +40,9 @@ def test_kinds_and_numbers() -> None:
 def test_prompt_says_what_the_layout_shows(row: dict[str, Any]) -> None:
     shown = Counter(name for name, _ in row['object_list'])
     assert shown == dict(map(tuple, row['num_object']))
+    if row['sub-type'] == 'natural':
+        said_as(row['prompt'].lower(), row['num_object'])
+        return
     words = ('', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight')
     for number, (name, count) in enumerate(row['num_object']):
         if number and row['sub-type'] == 'comparison':
@@ -48,6 +52,16 @@ def test_prompt_says_what_the_layout_shows(row: dict[str, Any]) -> None:
         else:
             amount = f'{words[count]} {name if count == 1 else plural(name)}'
             assert amount in row['prompt']
+
+
+def said_as(prompt: str, counts: list[tuple[str, int]]) -> None:
+    """A caption names each class with its number, people in other words too."""
+    amounts = ('', 'an? ', 'two |a couple of |a pair of |2 ', 'three |3 ', 'four |4 ', 'five |5 ')
+    for name, count in counts:
+        amount = (*amounts, 'six |6 ')[count]
+        things = name if count == 1 else plural(name)
+        words = r'[a-z]+' if name == 'person' else re.escape(things)
+        assert re.search(rf'(^| )({amount})([a-z]+ )?{words}\b', prompt), (prompt, name, count)
 
 
 @pytest.mark.parametrize('row', ROWS[:40], ids=lambda row: row['prompt'])

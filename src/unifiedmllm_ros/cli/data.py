@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _add_pack(sources.add_parser('pack', help='conversations and their media into tar shards'))
     _add_numerical(sources.add_parser('numerical', help='prompts with numbers, and layouts'))
+    _add_spatial(sources.add_parser('spatial', help='prompts with places, and layouts'))
 
 
 def _add_numerical(parser: argparse.ArgumentParser) -> None:
@@ -50,6 +51,26 @@ def _run_numerical(args: argparse.Namespace) -> int:
 
     shapes = read_shapes(args.shapes) if args.shapes else None
     written = write_rows(args.out, numerical_rows(args.count, args.seed, shapes))
+    print(f'{written} rows in {args.out}')
+    return 0
+
+
+def _add_spatial(parser: argparse.ArgumentParser) -> None:
+    parser.description = 'Write more rows like the spatial training rows of NSR-1K, from these.'
+    parser.add_argument(
+        '--rows', type=Path, required=True, metavar='FILE', help='those to begin from'
+    )
+    parser.add_argument('--count', type=int, required=True, metavar='N', help='further rows')
+    parser.add_argument('--out', type=Path, required=True, metavar='FILE', help='for the new ones')
+    parser.add_argument('--seed', type=int, default=0, help='another seed, other rows (0)')
+    parser.set_defaults(run=_run_spatial)
+
+
+def _run_spatial(args: argparse.Namespace) -> int:
+    from unifiedmllm_ros.data.numerical_layouts import write_rows
+    from unifiedmllm_ros.data.spatial_layouts import spatial_rows
+
+    written = write_rows(args.out, spatial_rows(args.rows, args.count, args.seed))
     print(f'{written} rows in {args.out}')
     return 0
 

@@ -1,8 +1,9 @@
 """Training rows like NSR-1K's numerical prompts: sentences with numbers, and layouts for them.
 
-One class, two classes, or a comparison ("three dogs and fewer cats"), up to eight boxes. The rows
-have the fields of the set, so that `unifiedmllm data convert nsr1k` reads them. Boxes do not
-overlap; their shapes come from real boxes of the class where spatial training rows are given.
+One class, two classes, a comparison ("three dogs and fewer cats"), or what a caption may say
+(`numerical_captions`), up to nine boxes. The rows have the fields of the set, so that
+`unifiedmllm data convert nsr1k` reads them. Boxes do not overlap; their shapes come from real
+boxes of the class where spatial training rows are given.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from random import Random
 from typing import Any
 
 from unifiedmllm_ros.data.coco_names import COCO_NAMES, plural
+from unifiedmllm_ros.data.numerical_captions import caption
 from unifiedmllm_ros.evaluation.nsr1k import XYWH, mentioned_class
 
 MOST = 8
@@ -63,7 +65,7 @@ def numerical_rows(count: int, seed: int = 0, shapes: Shapes | None = None) -> I
     """
     for id in range(1, count + 1):
         rng = Random(f'{seed}-{id}')  # a seed of its own: more rows change no earlier one
-        kind = rng.choice(('single', 'two', 'comparison'))
+        kind = rng.choice(tuple(_PROMPTS))
         prompt, counts = _PROMPTS[kind](rng)
         yield {
             'id': id,
@@ -98,7 +100,7 @@ def _comparison(rng: Random) -> tuple[str, list[tuple[str, int]]]:
     return prompt, [(first, number), (second, other)]
 
 
-_PROMPTS = {'single': _single, 'two': _two, 'comparison': _comparison}
+_PROMPTS = {'single': _single, 'two': _two, 'comparison': _comparison, 'natural': caption}
 
 
 def _two_names(rng: Random) -> tuple[str, str]:
