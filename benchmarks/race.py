@@ -1,7 +1,7 @@
 """Sides that answer the same questions in turn, so that a busy machine slows all of them alike.
 
-Each side is a process of its own: the threads of one library go on looking for work for a while
-after its answer, and in one process they would take that time from the next side.
+Each side is a process of its own. The threads of some libraries go on looking for work for a while
+after an answer, which they would take from the next side: it begins when that while is over.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ Side = Callable[[], Ask]
 """Makes an `Ask` in the side's own process: a function of a module, or a partial of one."""
 Timed = Callable[[NDArray[np.uint8], str], tuple[str, float]]
 """Gives the answer, and the ms from the frame and the question to it."""
+LOOKING = 0.005
+"""Seconds that torch's threads look for work after an answer, and some more."""
 
 
 def race(sides: Mapping[str, Side], count: int) -> dict[str, object]:
@@ -32,7 +34,7 @@ def race(sides: Mapping[str, Side], count: int) -> dict[str, object]:
 
     The sides take turns frame by frame, each with all questions about it one after the other.
     `by_question`: then they take turns question by question, so that each finds the caches full of
-    the others' weights and its threads asleep.
+    the others' weights.
 
     Gives for each other side how much faster ours is, and its share of equal answers; for the last
     side also at the top.
@@ -86,6 +88,7 @@ def apart(side: Side) -> Iterator[Timed]:
     there.close()  # else a process that died would be waited for
 
     def ask(frame: NDArray[np.uint8], instruction: str) -> tuple[str, float]:
+        time.sleep(LOOKING)
         here.send((frame, instruction))
         answer, milliseconds = here.recv()
         return answer, milliseconds
