@@ -25,6 +25,10 @@ def _answers(report: dict[str, Any]) -> list[tuple[str, ...]]:
     return [
         *_question(report['question_to_answer'], 'question to answer, p50'),
         *_question(
+            report['question_to_answer'].get('by_question', {}),
+            'the same, in turns question by question',
+        ),
+        *_question(
             report.get('question_to_answer_fp32', {}),
             'the same, all arithmetic in float32',
         ),
