@@ -40,7 +40,7 @@ def _add_nsr1k(parser: argparse.ArgumentParser) -> None:
     )
     scored = parser.add_mutually_exclusive_group(required=True)
     scored.add_argument('--predictions', type=Path, help='JSONL of layouts, see docs/data.md')
-    scored.add_argument('--model', type=Path, metavar='DIR', help='model that lays them out')
+    scored.add_argument('--model', help='name or folder of the model that lays them out')
     scored.add_argument(
         '--truth', action='store_true', help='score the ground truth itself: the ceiling'
     )
@@ -61,8 +61,9 @@ def run_nsr1k(args: argparse.Namespace) -> int:
         prompts = benchmark.Prompts(prompts.spatial[: args.limit], prompts.numerical[: args.limit])
     if args.model:
         from unifiedmllm_ros.evaluation.layouts import lay_out_all
+        from unifiedmllm_ros.locations import model_folder
 
-        samples = lay_out_all(args.model, prompts, args.threads, args.out)
+        samples = lay_out_all(model_folder(args.model), prompts, args.threads, args.out)
     elif args.truth:
         samples = prompts.truth()
     else:
