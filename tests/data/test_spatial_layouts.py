@@ -10,7 +10,7 @@ import pytest
 
 from unifiedmllm_ros.cli import main
 from unifiedmllm_ros.data.conversation import read_conversations
-from unifiedmllm_ros.data.spatial_layouts import _mirror, spatial_rows
+from unifiedmllm_ros.data.spatial_layouts import spatial_rows
 from unifiedmllm_ros.evaluation.nsr1k_benchmark import Nsr1kError, evaluate, read_prompts
 
 GIVEN = [
@@ -61,12 +61,27 @@ def test_rows_name_other_things_in_the_same_sentences(given: Path) -> None:
     assert {row['relation'] for row in made} == {'left', 'right', 'top'}
 
 
-def test_a_mirror_exchanges_left_and_right_or_leaves_a_row_alone() -> None:
-    row = _mirror(GIVEN[0])
-    assert (row['relation'], row['prompt']) == ('right', 'a zebra to the right of a clock')
-    assert row['obj1'] == ['zebra', [0.6, 0.1, 0.4, 0.2]]
-    assert _mirror(row) == GIVEN[0]
-    assert _mirror(GIVEN[1]) == GIVEN[1]  # a wall stands on a side of it
+def test_of_things_next_to_each_other_the_first_named_is_on_the_left(tmp_path: Path) -> None:
+    row = {**GIVEN[0], 'prompt': 'a clock next to a zebra', 'relation': 'next to'}
+    path = tmp_path / 'spatial.train.json'
+    path.write_text(json.dumps([row]))
+    for made in spatial_rows(path, 40):
+        (first, left), (second, right) = made['obj1'], made['obj2']
+        assert made['prompt'].index(first) < made['prompt'].index(second)
+        assert left[0] + left[2] <= right[0]
+
+
+def test_boxes_lie_in_the_picture_apart_and_in_the_shape_of_their_class(given: Path) -> None:
+    for row in spatial_rows(given, 200):
+        (first, a), (second, b) = row['obj1'], row['obj2']
+        for name, (x, y, width, height) in ((first, a), (second, b)):
+            assert 0 <= x < x + width <= 1
+            assert 0 <= y < y + height <= 1
+            if name == 'zebra':
+                assert width / height == pytest.approx(2, rel=0.05)
+        across = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
+        down = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
+        assert min(across, down) <= 0
 
 
 def test_same_seed_same_rows(given: Path) -> None:
