@@ -2,10 +2,10 @@
 
     python -m benchmarks.ablation --train data/train --test data/test --model models/tabletop-nano
 
-Every method learns new tasks (layouts, captions, dialogues of three turns) from the same samples in
-the same order, and is measured on them and on what the base knew (grounding, counts, absent
-things): forgetting. Nothing but the language model learns. A method that is done is not done again;
-one that was interrupted goes on; other settings need another --work.
+Every method learns tasks that the base has never met (`ablation_tasks`) from the same samples in
+the same order, and is measured on them and on what the base knew: forgetting. Nothing but the
+language model learns. A method that is done is not done again; one that was interrupted goes on;
+other settings need another --work.
 """
 
 from __future__ import annotations
@@ -17,14 +17,13 @@ import shutil
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from random import Random
 from typing import Any
 
+from benchmarks import ablation_tasks
 from benchmarks.__main__ import RESULTS
 from benchmarks.machine import describe
 from unifiedmllm_ros.data.conversation import Conversation, Turn, write_conversations
-from unifiedmllm_ros.tabletop.dialogues import dialogue
-from unifiedmllm_ros.tabletop.questions import Question, questions
+from unifiedmllm_ros.representation import format
 from unifiedmllm_ros.tabletop.record import SceneRecord, read_scenes
 
 FEED_FORWARD = ('gate_proj', 'up_proj', 'down_proj')
@@ -38,10 +37,18 @@ METHODS: dict[str, tuple[int, float, dict[str, Any]]] = {
     'loramoe_balanced': (3, 2e-3, {'language_model': 'loramoe', 'loramoe': {}}),
 }
 """Method -> (stage, learning rate, what learns)."""
-NEW = ('layout_numerical', 'layout_spatial', 'captions_right')
-KNOWN = ('box_accuracy_50', 'box_accuracy_75', 'count_exact', 'yes_no_right', 'absent_rejected')
-# Layouts go to one half of the experts, captions to the other, dialogues by what they ask for.
-HALVES = {'layout': 'first', 'caption': 'second', 'dialogues': 'auto'}
+KNOWN = (
+    'box_accuracy_50',
+    'box_accuracy_75',
+    'count_exact',
+    'yes_no_right',
+    'absent_rejected',
+    'argument_exact',
+    'layout_spatial',
+    'captions_right',
+)
+# What points at things goes to one half of the experts, what is said in words to the other.
+HALVES = {'depths': 'first', 'kinds': 'second', 'backwards': 'second'}
 
 
 def main() -> None:
@@ -76,9 +83,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument('--out', type=Path, default=RESULTS / 'ablation.json')
     parser.add_argument('--steps', type=int, default=300)
     parser.add_argument('--batch', type=int, default=16)
-    parser.add_argument('--scenes', type=int, default=1600, help='training scenes')
-    parser.add_argument('--test-scenes', type=int, default=100)
-    parser.add_argument('--questions', type=int, default=16, help='of a test scene')
+    parser.add_argument('--scenes', type=int, default=3000, help='training scenes')
+    parser.add_argument('--test-scenes', type=int, default=150)
+    parser.add_argument('--questions', type=int, default=8, help='of a test scene')
     parser.add_argument('--threads', type=int, default=os.cpu_count() or 1)
     parser.add_argument('--methods', nargs='+', choices=METHODS, default=list(METHODS))
     return parser.parse_args()
@@ -100,22 +107,12 @@ def prepare(train: Path, work: Path, scenes: int) -> dict[str, Path]:
 
 def _conversations(task: str, scenes: Iterator[SceneRecord]) -> Iterator[Conversation]:
     for scene in scenes:
-        rng = Random(f'{task}-{scene.id}')
-        if task == 'dialogues':
-            asked: list[Question] = dialogue(scene, rng, 'train', 3)
-        else:
-            asked = questions(scene, rng, 'train', (task,), 1)
-        turns = [
-            turn
-            for question in asked
-            for turn in (
-                Turn(role='user', text=question.text),
-                Turn(role='assistant', text=question.answer_text),
-            )
-        ]
-        if turns:
+        question = ablation_tasks.asked(task, scene, ablation_tasks.TRAIN)
+        if question is not None:
+            text, answer = question
+            turns = Turn(role='user', text=text), Turn(role='assistant', text=format(answer))
             name = f'{task}-{scene.id}'
-            yield Conversation(id=name, kind=task, image=scene.image, turns=tuple(turns))
+            yield Conversation(id=name, kind=task, image=scene.image, turns=turns)
 
 
 def train(name: str, files: dict[str, Path], work: Path, args: argparse.Namespace) -> dict:
@@ -183,12 +180,11 @@ def measured(model: str, args: argparse.Namespace) -> dict[str, Any]:
     test = TabletopTest(args.test, args.test_scenes, args.questions, 'train', dialogues=1)
     report = evaluate(test, model, args.threads)
     return {
-        'new': {
-            **{name: report[name] for name in NEW},
+        'new': ablation_tasks.measured(model, args.test, args.test_scenes, args.threads),
+        'known': {
+            **{name: report[name] for name in KNOWN},
             'dialogues_all_right': report['dialogues']['all_right'],
-            'dialogue_turns_right': report['dialogues']['turns_right'],
         },
-        'known': {name: report[name] for name in KNOWN},
         'task_right': report['task_right'],
         'questions': report['questions'],
     }
@@ -196,7 +192,8 @@ def measured(model: str, args: argparse.Namespace) -> dict[str, Any]:
 
 def table(rows: dict[str, Any]) -> str:
     """The rows for people."""
-    names = [*next(iter(rows.values()))['new'], *KNOWN]
+    first = next(iter(rows.values()))
+    names = [*first['new'], *first['known']]
     lines = [f'{"":<22}' + ' '.join(f'{method:>16}' for method in rows)]
     for name in names:
         values = [{**row['new'], **row['known']}[name] for row in rows.values()]

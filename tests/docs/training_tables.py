@@ -16,16 +16,18 @@ METHODS = {
     'loramoe_balanced': 'LoRAMoE, balanced',
 }
 MEASURES = {
-    'layout_numerical': 'new: layouts, numbers right',
-    'layout_spatial': 'new: layouts, places right',
-    'captions_right': 'new: captions right',
-    'dialogues_all_right': 'new: dialogues of three turns, all right',
-    'dialogue_turns_right': 'new: turns of dialogues right',
+    'depths': 'new: everything from near to far, with boxes',
+    'kinds': 'new: how many kinds of things',
+    'backwards': 'new: what there is, from right to left',
     'box_accuracy_50': 'known: boxes right, Acc@0.5',
     'box_accuracy_75': 'known: boxes right, Acc@0.75',
     'count_exact': 'known: counts exact',
     'yes_no_right': 'known: yes or no right',
     'absent_rejected': 'known: absent things rejected',
+    'argument_exact': 'known: arguments, word for word',
+    'layout_spatial': 'known: places of layouts',
+    'captions_right': 'known: captions',
+    'dialogues_all_right': 'known: dialogues of three turns',
 }
 STAGES = {
     'stage1': '1: adapters',
