@@ -14,7 +14,7 @@ def _list(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.replace('\n', '|').split('|') if part.strip())
 
 
-_NUMBERS = ('', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight')
+NUMBERS = ('no', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight')
 _TWO = ('a couple of {}', 'a pair of {}', 'two {}', 'two {}', 'two {}')
 _KINDS = (
     *_list(
@@ -65,11 +65,17 @@ def caption(rng: Random) -> tuple[str, Counts]:
     return _sentence((*words, *tail), rng), [(first, number), (second, other)]
 
 
+def told_apart(first: str, second: str) -> bool:
+    """Whether the scoring of the set tells two classes apart ("dog" and "hot dog" it does not)."""
+    pair = first, second
+    return first != second and all(mentioned_class(name, pair) == name for name in pair)
+
+
 def _another(first: str, rng: Random) -> str:
     """A class that the scoring can tell from the first."""
     while True:
         pair = first, rng.choice(COCO_NAMES)
-        if pair[0] != pair[1] and all(mentioned_class(name, pair) == name for name in pair):
+        if told_apart(*pair):
             return pair[1]
 
 
@@ -82,7 +88,7 @@ def _some(name: str, number: int, rng: Random) -> str:
         return f'{"an" if things[0] in "aeiou" else "a"} {things}'
     if number == 2:
         return rng.choice(_TWO).format(things)
-    return f'{number if rng.random() < 0.1 else _NUMBERS[number]} {things}'
+    return f'{number if rng.random() < 0.1 else NUMBERS[number]} {things}'
 
 
 def _sentence(words: tuple[str, ...], rng: Random) -> str:

@@ -17,11 +17,10 @@ from random import Random
 from typing import Any
 
 from unifiedmllm_ros.data.coco_names import COCO_NAMES, plural
-from unifiedmllm_ros.data.numerical_captions import caption
-from unifiedmllm_ros.evaluation.nsr1k import XYWH, mentioned_class
+from unifiedmllm_ros.data.numerical_captions import NUMBERS, caption, told_apart
+from unifiedmllm_ros.evaluation.nsr1k import XYWH
 
 MOST = 8
-_WORDS = ('no', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight')
 _ONE_KIND = (
     '{a}',
     'a photo of {a}',
@@ -107,12 +106,12 @@ def _two_names(rng: Random) -> tuple[str, str]:
     """Two classes that the scoring of the set can tell apart ("dog" and "hot dog" it cannot)."""
     while True:
         pair = tuple(rng.sample(COCO_NAMES, 2))
-        if all(mentioned_class(name, pair) == name for name in pair):
+        if told_apart(*pair):
             return pair[0], pair[1]
 
 
 def _amount(number: int, name: str) -> str:
-    return f'{_WORDS[number]} {name if number == 1 else plural(name)}'
+    return f'{NUMBERS[number]} {name if number == 1 else plural(name)}'
 
 
 def _worded(wording: str, amount: str, number: int, **names: str) -> str:

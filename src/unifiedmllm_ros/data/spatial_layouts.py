@@ -17,8 +17,9 @@ from random import Random
 from typing import Any
 
 from unifiedmllm_ros.data.coco_names import COCO_NAMES
+from unifiedmllm_ros.data.numerical_captions import told_apart
 from unifiedmllm_ros.data.numerical_layouts import Shapes, read_shapes
-from unifiedmllm_ros.evaluation.nsr1k import XYWH, mentioned_class
+from unifiedmllm_ros.evaluation.nsr1k import XYWH
 
 Row = dict[str, Any]
 _MIRRORED = {'left': 'right', 'right': 'left'}
@@ -48,8 +49,7 @@ def _exchanged(row: Row, rng: Random) -> Row:
     for mine, others in (('obj1', 'obj2'), ('obj2', 'obj1')):
         (old, box), other = row[mine], row[others][0]
         new = rng.choice(COCO_NAMES)
-        apart = all(mentioned_class(name, (new, other)) == name for name in (new, other))
-        if rng.random() > _EXCHANGED or new == other or not apart:
+        if rng.random() > _EXCHANGED or not told_apart(new, other):
             continue
         prompt, found = re.subn(rf'\b{re.escape(old)}\b', new, row['prompt'], flags=re.IGNORECASE)
         if found:
