@@ -13,7 +13,7 @@ pytest.importorskip('transformers', reason='needs the extra [train]')
 
 from tests.model.twin import twin_processor  # noqa: E402
 from tests.training.stage_world import write_conversations_of_all_media  # noqa: E402
-from unifiedmllm_ros.data.conversation import Conversation, Turn  # noqa: E402
+from unifiedmllm_ros.data.conversation import Conversation, ConversationError, Turn  # noqa: E402
 from unifiedmllm_ros.errors import ConfigError  # noqa: E402
 from unifiedmllm_ros.model.presets import load_preset  # noqa: E402
 from unifiedmllm_ros.training.encoding import FIRST, IGNORED, SECOND, Media, encode  # noqa: E402
@@ -150,8 +150,18 @@ def test_answers_alone_are_learnt_and_long_ones_cut() -> None:
     assert learnt == [*ends, *processor.encode_answer(turns[3].text), processor.eos_id]
     assert made.experts == FIRST
     assert not made.cut
-    short = encode(processor, talk, media, 30)
-    assert (len(short.ids), short.cut) == (30, True)
+    whole = len(processor.encode_prefix(images=1)) + len(
+        processor.encode_question(turns[0].text, images=1)
+    )
+    for length in range(whole + 1, len(made.ids)):
+        short = encode(processor, talk, media, length)
+        assert short.cut
+        assert made.ids[: len(short.ids)] == short.ids
+        # Never a part of the visual tokens that stand again behind a question.
+        assert short.ids.count(processor.image_id) % processor.config.visual_tokens == 0
+        assert short.labels[-1] != IGNORED
+    with pytest.raises(ConversationError, match=r'a: \d+ tokens up to its first answer'):
+        encode(processor, talk, media, whole)
     chat = Conversation(id='b', kind='test', turns=turns[:2])
     assert encode(processor, chat, Media(), 500).experts == SECOND
     assert encode(processor, chat, Media(), 500, 'first').experts == FIRST

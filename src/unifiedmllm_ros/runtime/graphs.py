@@ -20,6 +20,7 @@ from transformers import Cache
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from unifiedmllm_ros.model.audio import AudioTower, log_mel_filters
+from unifiedmllm_ros.model.loramoe_layer import LoraMoELinear
 from unifiedmllm_ros.model.modeling import UnifiedMLLMForConditionalGeneration
 
 ATTENTION = 'unifiedmllm_grouped'
@@ -200,15 +201,54 @@ def grouped_attention(
 ALL_ATTENTION_FUNCTIONS.register(ATTENTION, grouped_attention)
 
 
+class ExpertsGraph(nn.Module):
+    """A LoRAMoE layer with the fewest operators: (..., in) -> (..., out).
+
+    The router's rows stand once for each rank of their expert, so that its softmax, which is then
+    `r` times too small, weighs the experts' ranks as it is; the rest is in the second factor.
+    """
+
+    def __init__(self, layer: LoraMoELinear) -> None:
+        super().__init__()
+        self.base = layer.get_base_layer()
+        experts = [name for name in layer.active_adapters if name in layer.loramoe_A]
+        self.routers = nn.ParameterList()
+        self.firsts = nn.ParameterList()
+        self.seconds = nn.ParameterList()
+        for name in experts:
+            rank = layer.r[name]
+            router = layer.loramoe_router[name].weight.repeat_interleave(rank, dim=0)
+            self.routers.append(router)
+            self.firsts.append(layer.loramoe_A[name].weight)
+            self.seconds.append(layer.scaling[name] * rank * layer.loramoe_B[name].weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        said = self.base(x)
+        for router, first, second in zip(self.routers, self.firsts, self.seconds, strict=True):
+            weights = torch.softmax(nn.functional.linear(x, router), dim=-1)
+            said = said + nn.functional.linear(nn.functional.linear(x, first) * weights, second)
+        return said
+
+
 @contextmanager
 def exportable(language_model: nn.Module) -> Iterator[None]:
-    """Let a causal language model of `transformers` use `grouped_attention` meanwhile."""
+    """Let a causal language model of `transformers` use `grouped_attention` meanwhile, and its
+    LoRAMoE layers be `ExpertsGraph`."""
     config: Any = language_model.config
     before = config._attn_implementation
     config._attn_implementation = ATTENTION
+    layers = {
+        name: module
+        for name, module in language_model.named_modules()
+        if isinstance(module, LoraMoELinear) and not module.disable_adapters
+    }
+    for name, layer in layers.items():
+        language_model.set_submodule(name, ExpertsGraph(layer))
     try:
         yield
     finally:
+        for name, layer in layers.items():
+            language_model.set_submodule(name, layer)
         config._attn_implementation = before
 
 

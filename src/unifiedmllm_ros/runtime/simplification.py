@@ -2,30 +2,40 @@
 
 A small decoder spends as long on starting operators as on its products. The exporter writes a
 root's reciprocal where ONNX Runtime looks for a division to make one operator of an RMS norm, and
-four operators for the half turn of rotary embeddings, which is a product with a constant. The
+four operators for the half turn of rotary embeddings, which is a product with a constant; and
+products of the same input with narrow matrices, such as those of routers, are one product. The
 numbers stay the same up to rounding.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Any, Final
 
 import numpy as np
 
+from unifiedmllm_ros.runtime.onnx_files import drop_unused, products
+
 HALF_TURN: Final = 'half_turn'
 """Name of the matrix that turns rotary embeddings."""
+NARROW: Final = 256
+"""Columns up to which starting a product takes longer than copying its part of a common one."""
 _TYPES: Final = {'fp32': np.float32, 'fp16': np.float16}
 
 
-def simplify(model: Any, arithmetic: str, head_width: int) -> None:
+def simplify(model: Any, arithmetic: str, head_width: int, merge: bool = False) -> None:
     """Rewrite an ONNX model in place.
 
     arithmetic: what it computes in, 'fp32', 'fp16' or 'bf16'. head_width: of an attention head.
+    merge: make one product of narrow ones; then matrices are no longer those of the model.
     """
     _divide_by_roots(model.graph)
     if arithmetic in _TYPES:  # NumPy knows no other
         _turn_by_products(model.graph, _TYPES[arithmetic], head_width // 2)
+        if merge:
+            _merge_products(model.graph)
     _drop_unread(model.graph)
+    drop_unused(model)
 
 
 def _divide_by_roots(graph: Any) -> None:
@@ -63,6 +73,41 @@ def _turn_by_products(graph: Any, dtype: Any, half: int) -> None:
             graph.node[place].CopyFrom(made)
     if used:
         graph.initializer.append(numpy_helper.from_array(turn, HALF_TURN))
+
+
+def _merge_products(graph: Any) -> None:
+    """x @ a, x @ b -> split(x @ [a b]), for matrices of at most NARROW columns."""
+    from onnx import helper, numpy_helper
+
+    alike: dict[str, list[tuple[Any, np.ndarray]]] = defaultdict(list)
+    for node, tensor in products(graph).values():
+        values = numpy_helper.to_array(tensor)
+        values = values if node.input[1] == tensor.name else values.T
+        if values.ndim == 2 and values.shape[1] <= NARROW:
+            alike[node.input[0]].append((node, values))
+    for source, several in alike.items():
+        if len(several) < 2:
+            continue
+        nodes, parts = zip(*several, strict=True)
+        name = f'{nodes[0].output[0]}_merged'
+        widths = np.asarray([part.shape[1] for part in parts])
+        for values, suffix in ((np.concatenate(parts, axis=1), 'weight'), (widths, 'widths')):
+            graph.initializer.append(numpy_helper.from_array(values, f'{name}_{suffix}'))
+        made = (
+            helper.make_node('MatMul', [source, f'{name}_weight'], [name], name=name),
+            helper.make_node(
+                'Split',
+                [name, f'{name}_widths'],
+                [node.output[0] for node in nodes],
+                name=f'{name}_split',
+                axis=-1,
+            ),
+        )
+        place = list(graph.node).index(nodes[0])
+        for node in nodes:
+            graph.node.remove(node)
+        for node in reversed(made):
+            graph.node.insert(place, node)
 
 
 def _half_turn(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from unifiedmllm_ros.data.conversation import Conversation
+from unifiedmllm_ros.data.conversation import Conversation, ConversationError
 from unifiedmllm_ros.model.processing import UnifiedMLLMProcessor
 from unifiedmllm_ros.representation import TaskCall, parse
 
@@ -58,19 +58,31 @@ def encode(
     length: int,
     experts: str = 'auto',
 ) -> Example:
-    """Encode a conversation; what goes beyond `length` tokens is cut off."""
+    """Encode a conversation; what goes beyond `length` tokens is cut off, questions as a whole.
+
+    Raises ConversationError where not even the first question fits.
+    """
     segments = 0 if media.audio is None else len(media.audio)
     videos = int(media.video is not None)
     ids = processor.encode_prefix(images=media.images, videos=videos, segments=segments)
     labels = [IGNORED] * len(ids)
-    for question, answer in conversation.exchanges():
+    cut = False
+    for number, (question, answer) in enumerate(conversation.exchanges()):
         asked = processor.encode_question(question, images=media.images)
+        if len(ids) + len(asked) >= length:
+            if not number:
+                raise ConversationError(
+                    f'{conversation.id}: {len(ids) + len(asked)} tokens up to its first answer, '
+                    f'batch.length is {length}: raise it, or leave the conversation out'
+                )
+            cut = True  # a part of a question would have a part of its picture
+            break
         said = [*processor.encode_answer(answer), processor.eos_id]
         ids += asked + said
         labels += [IGNORED] * len(asked) + said
     half = half_of(conversation) if experts == 'auto' else FIRST if experts == 'first' else SECOND
     return Example(
-        conversation.id, ids[:length], labels[:length], media, half, cut=len(ids) > length
+        conversation.id, ids[:length], labels[:length], media, half, cut=cut or len(ids) > length
     )
 
 
