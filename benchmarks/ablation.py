@@ -23,6 +23,7 @@ from benchmarks import ablation_tasks
 from benchmarks.__main__ import RESULTS
 from benchmarks.machine import describe
 from unifiedmllm_ros.data.conversation import Conversation, Turn, write_conversations
+from unifiedmllm_ros.locations import model_folder
 from unifiedmllm_ros.representation import format
 from unifiedmllm_ros.tabletop.record import SceneRecord, read_scenes
 
@@ -56,9 +57,9 @@ def main() -> None:
     args = _arguments()
     work: Path = args.work
     files = prepare(args.train, work, args.scenes)
-    rows: dict[str, Any] = {'base': _kept(work / 'base', dict, args, args.model)}
+    rows: dict[str, Any] = {'base': _kept(work / 'base', lambda: below(work, args), args)}
     for name in args.methods:
-        rows[name] = _kept(work / name, lambda name=name: train(name, files, work, args), args, '')
+        rows[name] = _kept(work / name, lambda name=name: train(name, files, work, args), args)
     result = {
         'benchmark': 'ablation',
         'model': Path(args.model).name,
@@ -117,6 +118,7 @@ def _conversations(task: str, scenes: Iterator[SceneRecord]) -> Iterator[Convers
 
 def train(name: str, files: dict[str, Path], work: Path, args: argparse.Namespace) -> dict:
     """Train a method; returns what it cost. The model is exported to work/NAME/tested."""
+    from unifiedmllm_ros.training.results import load_to_run
     from unifiedmllm_ros.training.settings import StageSettings
     from unifiedmllm_ros.training.stages import run
 
@@ -124,7 +126,7 @@ def train(name: str, files: dict[str, Path], work: Path, args: argparse.Namespac
     settings = StageSettings.model_validate(
         {
             'stage': stage,
-            'model': {'start': str(args.model)},
+            'model': {'start': str(args.model), 'adapter': False},
             'data': [{'path': f.name, 'experts': HALVES[task]} for task, f in files.items()],
             'data_root': args.train,
             'out': work / name,
@@ -146,27 +148,33 @@ def train(name: str, files: dict[str, Path], work: Path, args: argparse.Namespac
     summary = run(settings, resume=True)
     if summary['interrupted']:
         raise SystemExit(f'{name} was interrupted; the same command goes on')
-    _export(work / name / 'model', work / name / 'tested')
+    _export(load_to_run(work / name / 'model'), work / name / 'tested')
     names = ('seconds_per_step', 'tokens_per_second', 'peak_memory_mib', 'parameters_learning')
     return {**{key: summary[key] for key in names}, 'last_loss': summary['last_loss']}
 
 
-def _export(folder: Path, out: Path) -> None:
+def below(work: Path, args: argparse.Namespace) -> dict:
+    """Export what all methods begin with: the model without its stage 3."""
+    from unifiedmllm_ros.training.results import load_result
+
+    _export(load_result(model_folder(args.model), adapter=False), work / 'base' / 'tested')
+    return {}
+
+
+def _export(begun: Any, out: Path) -> None:
     """As the runtime takes it; experts and routers stay in the graph."""
     from unifiedmllm_ros.runtime.export import export_model
-    from unifiedmllm_ros.training.results import load_to_run
 
-    begun = load_to_run(folder)
     begun.processor.save_pretrained(out)
     export_model(begun.model, out.parent.name, out / 'onnx')
 
 
-def _kept(folder: Path, make: Any, args: argparse.Namespace, model: str) -> dict[str, Any]:
+def _kept(folder: Path, make: Any, args: argparse.Namespace) -> dict[str, Any]:
     """The row of a method, made where there is none: what it cost and what it can do."""
     file = folder / 'row.json'
     if not file.is_file():
         cost = make()
-        row = {**cost, **measured(model or str(folder / 'tested'), args)}
+        row = {**cost, **measured(str(folder / 'tested'), args)}
         folder.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(row, indent=2) + '\n')
         shutil.rmtree(folder / 'tested', ignore_errors=True)

@@ -113,7 +113,7 @@ def _figures(
     settings = StageSettings.model_validate(
         {
             'stage': stage,
-            'model': {'start': start},
+            'model': {'start': start, 'adapter': False},
             'data': [{'path': data.name}],
             'data_root': data.parent,
             'out': out,

@@ -15,7 +15,7 @@ onnx = pytest.importorskip('onnx', reason='needs the extra [export]')
 WIDTH = 8
 helper, numpy_helper = onnx.helper, onnx.numpy_helper
 
-from unifiedmllm_ros.runtime.simplification import simplify  # noqa: E402
+from unifiedmllm_ros.runtime.simplification import NARROW, simplify  # noqa: E402
 
 
 def graph(nodes: list[Any], **constants: Any) -> Any:
@@ -109,3 +109,70 @@ def test_onnxruntime_finds_the_norms_of_an_exported_decoder(
     found = kinds(onnx.load(tmp_path / 'optimised.onnx'))
     assert found['SimplifiedLayerNormalization'] == 2 * LAYERS + 1
     assert (found['Reciprocal'], found['Neg']) == (0, 0)
+
+
+def narrow(columns: int) -> Any:
+    """y = (x @ a) * softmax(x @ b), with `columns` of each matrix."""
+    nodes = [
+        helper.make_node('MatMul', ['x', 'a'], ['first'], name='first'),
+        helper.make_node('MatMul', ['x', 'b'], ['second'], name='second'),
+        helper.make_node('Softmax', ['second'], ['shares'], axis=-1),
+        helper.make_node('Mul', ['first', 'shares'], ['mixed']),
+        helper.make_node('ReduceSum', ['mixed'], ['sum'], keepdims=1),
+        helper.make_node('Add', ['x', 'sum'], ['y']),
+    ]
+    rng = np.random.default_rng(1)
+    return graph(nodes, **{name: rng.random((8, columns), np.float32) for name in 'ab'})
+
+
+def test_narrow_products_of_one_input_become_one_where_asked() -> None:
+    model = narrow(5)
+    expected = run(model)
+    simplify(model, 'fp32', WIDTH)
+    assert kinds(model)['MatMul'] == 2
+    simplify(model, 'fp32', WIDTH, merge=True)
+    assert (kinds(model)['MatMul'], kinds(model)['Split']) == (1, 1)
+    assert len(model.graph.initializer) == 2, 'the parts are gone'
+    assert np.allclose(run(model), expected, rtol=1e-5)
+
+
+def test_wide_products_stay_apart() -> None:
+    model = narrow(NARROW + 1)
+    simplify(model, 'fp32', WIDTH, merge=True)
+    assert kinds(model)['MatMul'] == 2
+
+
+@pytest.mark.parametrize(('columns', 'joined'), [(12, True), (8, False)])
+def test_sums_are_made_within_a_product_that_is_wider_than_its_input(
+    columns: int, joined: bool
+) -> None:
+    nodes = [
+        helper.make_node('Abs', ['x'], ['other']),
+        helper.make_node('MatMul', ['x', 'a'], ['first'], name='first'),
+        helper.make_node('MatMul', ['other', 'b'], ['second'], name='second'),
+        helper.make_node('Add', ['first', 'second'], ['sum']),
+        helper.make_node('ReduceSum', ['sum'], ['one'], keepdims=1),
+        helper.make_node('Add', ['x', 'one'], ['y']),
+    ]
+    rng = np.random.default_rng(1)
+    model = graph(nodes, **{name: rng.random((8, columns), np.float32) for name in 'ab'})
+    expected = run(model)
+    simplify(model, 'fp32', WIDTH, merge=True)
+    assert kinds(model)['MatMul'] == (1 if joined else 2)
+    assert np.allclose(run(model), expected, rtol=1e-5)
+
+
+def test_a_product_that_others_read_too_is_not_joined() -> None:
+    nodes = [
+        helper.make_node('MatMul', ['x', 'a'], ['first'], name='first'),
+        helper.make_node('Abs', ['x'], ['other']),
+        helper.make_node('MatMul', ['other', 'b'], ['second'], name='second'),
+        helper.make_node('Add', ['first', 'second'], ['sum']),
+        helper.make_node('Add', ['sum', 'first'], ['more']),
+        helper.make_node('ReduceSum', ['more'], ['one'], keepdims=1),
+        helper.make_node('Add', ['x', 'one'], ['y']),
+    ]
+    rng = np.random.default_rng(1)
+    model = graph(nodes, **{name: rng.random((8, 12), np.float32) for name in 'ab'})
+    simplify(model, 'fp32', WIDTH, merge=True)
+    assert kinds(model)['MatMul'] == 2

@@ -11,6 +11,8 @@ import pytest
 torch = pytest.importorskip('torch', reason='needs the extra [train]')
 pytest.importorskip('accelerate', reason='needs the extra [train]')
 
+from safetensors import safe_open  # noqa: E402
+
 from tests.training.stage_world import (  # noqa: E402
     losses_in,
     media_of,
@@ -19,6 +21,7 @@ from tests.training.stage_world import (  # noqa: E402
     write_twin,
 )
 from unifiedmllm_ros.errors import ConfigError, ModelFileError  # noqa: E402
+from unifiedmllm_ros.model.modeling import UnifiedMLLMForConditionalGeneration  # noqa: E402
 from unifiedmllm_ros.training.parts import ADAPTERS  # noqa: E402
 from unifiedmllm_ros.training.results import load_result  # noqa: E402
 from unifiedmllm_ros.training.samples import Collator, Samples  # noqa: E402
@@ -112,6 +115,36 @@ def test_lora_is_merged_before_the_next_stage(tmp_path: Path) -> None:
     )
     with pytest.raises(ModelFileError, match='has changed since training'):
         load_result(folder)
+
+
+def test_an_adapter_beside_its_base_is_one_model(tmp_path: Path) -> None:
+    """As the shipped model lies in its folder: for `transformers`, and for further training."""
+    twin, data = world(tmp_path, 'tabletop-nano')
+    trainable = {'language_model': 'loramoe'}
+    run(stage(3, twin, data, tmp_path / 'moe', trainable=trainable, saving={'half': True}))
+    learnt = tmp_path / 'moe' / 'model'
+    apart, batch = first_batch(learnt, data)
+    for file in ('adapter_config.json', 'adapter_model.safetensors', 'base.json'):
+        (learnt / file).rename(twin / file)
+    with safe_open(twin / 'adapter_model.safetensors', 'pt') as tensors:
+        assert {tensors.get_slice(name).get_dtype() for name in tensors.keys()} == {'F16'}  # noqa: SIM118
+    native = UnifiedMLLMForConditionalGeneration.from_pretrained(twin, dtype=torch.float32).eval()
+    together, _ = first_batch(twin, data)
+    alone = load_result(twin, adapter=False).model.eval()
+    with torch.no_grad():
+        logits = [model(**batch).logits for model in (apart, native, together, alone)]
+    assert torch.equal(logits[0], logits[1])
+    assert torch.equal(logits[0], logits[2])
+    assert not torch.allclose(logits[0], logits[3])
+    # Stage 3 may go on from it; stage 2 begins below it, where it is told to.
+    run(stage(3, twin, data, tmp_path / 'on', trainable=trainable, steps=1))
+    assert load_result(tmp_path / 'on' / 'model').adapter
+    with pytest.raises(ConfigError, match='which cannot be merged'):
+        run(stage(2, twin, data, tmp_path / 'none', steps=1))
+    below = stage(2, twin, data, tmp_path / 'below', steps=1)
+    start = below.model.model_copy(update={'adapter': False})
+    run(below.model_copy(update={'model': start}))
+    assert not hasattr(load_result(tmp_path / 'below' / 'model').model, 'peft_config')
 
 
 def test_checkpointing_and_accumulation_change_no_loss(tmp_path: Path) -> None:

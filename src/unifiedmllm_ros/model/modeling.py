@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -48,6 +49,14 @@ class UnifiedMLLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         self.video_tower, self.audio_tower = _branches(config, self.image_tower.frame_width)
         self.register_buffer('word_ids', _word_table(config.word_token_ids))
         self.post_init()
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """As of every model of `transformers`; a LoRAMoE adapter in the folder is attached."""
+        folder = pretrained_model_name_or_path
+        if folder is not None and (Path(folder) / 'adapter_config.json').is_file():
+            from unifiedmllm_ros.model import loramoe  # noqa: F401 PEFT then knows the method
+        return super().from_pretrained(folder, *args, **kwargs)
 
     def _init_weights(self, module: torch.nn.Module) -> None:
         """The parts initialise themselves; nothing is left to draw here."""

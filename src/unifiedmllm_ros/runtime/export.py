@@ -274,9 +274,13 @@ def write_graph(
     else:
         with exportable(language_model):
             model = _exported(graph)
-        # Quantisers choose the bits of each matrix of the model; TensorRT merges on its own.
-        merge = not options.bits and options.target == 'onnx'
-        simplify(model, graph.precision, head_width(language_model.config), merge)
+        simplify(
+            model,
+            graph.precision,
+            head_width(language_model.config),
+            # Quantisers choose the bits of each matrix of the model; TensorRT merges on its own.
+            merge=options.target == 'onnx' and not options.bits,
+        )
     precision, chosen = graph.precision, {}
     if graph.pictures:
         precision, model = 'int8', quantise_convolutions(model, graph.pictures)

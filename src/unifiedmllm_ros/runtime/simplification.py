@@ -9,7 +9,7 @@ numbers stay the same up to rounding.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Any, Final
 
 import numpy as np
@@ -33,6 +33,7 @@ def simplify(model: Any, arithmetic: str, head_width: int, merge: bool = False) 
     if arithmetic in _TYPES:  # NumPy knows no other
         _turn_by_products(model.graph, _TYPES[arithmetic], head_width // 2)
         if merge:
+            _add_within_products(model.graph)
             _merge_products(model.graph)
     _drop_unread(model.graph)
     drop_unused(model)
@@ -108,6 +109,36 @@ def _merge_products(graph: Any) -> None:
             graph.node.remove(node)
         for node in reversed(made):
             graph.node.insert(place, node)
+
+
+def _add_within_products(graph: Any) -> None:
+    """x @ a + y @ b -> [x y] @ [a; b], where the sum has more columns than x.
+
+    The adding is then done while multiplying, for the price of copying x.
+    """
+    from onnx import helper, numpy_helper
+
+    factors = {
+        node.output[0]: (node, values if node.input[1] == tensor.name else values.T)
+        for node, tensor in products(graph).values()
+        if (values := numpy_helper.to_array(tensor)).ndim == 2
+    }
+    readers = Counter(name for node in graph.node for name in node.input)
+    for node in [node for node in graph.node if node.op_type == 'Add']:
+        pair = [factors.get(name) for name in node.input]
+        if None in pair or any(readers[name] > 1 for name in node.input):
+            continue
+        made, matrices = zip(*pair, strict=True)
+        if matrices[0].shape[1] <= matrices[0].shape[0]:
+            continue
+        name = f'{node.output[0]}_joint'
+        joined = numpy_helper.from_array(np.concatenate(matrices), f'{name}_weight')
+        graph.initializer.append(joined)
+        both = helper.make_node('Concat', [m.input[0] for m in made], [name], name=name, axis=-1)
+        place = list(graph.node).index(node)
+        node.op_type = 'MatMul'
+        node.input[:] = [name, joined.name]
+        graph.node.insert(place, both)
 
 
 def _half_turn(

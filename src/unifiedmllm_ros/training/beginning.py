@@ -42,7 +42,7 @@ def begin(settings: ModelSettings) -> Beginning:
     if settings.start:
         from unifiedmllm_ros.training.results import load_result
 
-        return load_result(model_folder(settings.start))
+        return load_result(model_folder(settings.start), settings.adapter)
     torch.manual_seed(settings.seed)
     preset = load_preset(settings.preset)
     language, tokenizer = load_language_model(settings.language_model)

@@ -52,6 +52,7 @@ from unifiedmllm_ros.training.region_head import (
     find_regions,
     train_region_head,
 )
+from unifiedmllm_ros.training.results import load_result
 from unifiedmllm_ros.training.tabletop_nano import (
     IMAGE_SIZE,
     nano_processor,
@@ -94,9 +95,11 @@ class Workshop:
         return cls(folder, default_lexicon())
 
     def begin_from(self, folder: Path) -> None:
-        """Take a trained model's weights and tokenizer as the checkpoints to go on from."""
-        model = UnifiedMLLMForConditionalGeneration.from_pretrained(folder).float()
-        state = model.state_dict()
+        """Take a trained model's weights and tokenizer as the checkpoints to go on from.
+
+        Without an adapter that lies beside them: it belongs to these very weights.
+        """
+        state = load_result(folder, adapter=False).model.state_dict()
         encoder = {k: v for k, v in state.items() if k.startswith('image_tower.encoder.')}
         torch.save({'model': encoder}, self.folder / 'regions.pt')
         torch.save({'model': state}, self.folder / 'read.pt')

@@ -2,6 +2,7 @@
 
 A whole model is saved as Hugging Face models are. Of a model with an adapter (LoRA, LoRAMoE) the
 adapter alone is saved, and beside it `base.json`: how its base is made, and the hash of its file.
+Laid into the folder of its base, both are one model again, for `from_pretrained` too.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 
 from unifiedmllm_ros.errors import ModelFileError
 from unifiedmllm_ros.locations import model_folder
 from unifiedmllm_ros.model import loramoe
+from unifiedmllm_ros.model.configuration import UnifiedMLLMConfig
 from unifiedmllm_ros.model.modeling import UnifiedMLLMForConditionalGeneration
 from unifiedmllm_ros.model.processing import UnifiedMLLMProcessor
 from unifiedmllm_ros.training.beginning import PACKAGE, Beginning, begin, package_file, tied
@@ -25,6 +28,7 @@ from unifiedmllm_ros.training.settings import ModelSettings
 
 BASE_FILE = 'base.json'
 ADAPTER_FILE = 'adapter_config.json'
+CONFIG = 'config.json'
 WEIGHTS = 'model.safetensors'
 ADAPTER_WEIGHTS = 'adapter_model.safetensors'
 
@@ -38,12 +42,19 @@ class Base(BaseModel):
     sha256: str = ''
 
     @classmethod
-    def of(cls, settings: ModelSettings) -> Base:
-        """Describe what a stage begins with; folders are named from the root."""
+    def of(cls, settings: ModelSettings, adapted: bool = False) -> Base:
+        """Describe what a stage begins with; folders are named from the root.
+
+        adapted: it is an adapter that goes on, so that its base stays what it is.
+        """
         if settings.start:
             folder = model_folder(settings.start)
+            if adapted and not _embedded(folder):
+                return _read_base(folder)
+            update: dict[str, Any] = {'adapter': settings.adapter and not adapted}
             if '/' in settings.start or Path(settings.start).is_dir():
-                settings = settings.model_copy(update={'start': str(folder.resolve())})
+                update['start'] = str(folder.resolve())
+            settings = settings.model_copy(update=update)
         return cls(model=settings, sha256=_digest(settings))
 
     def write(self, folder: Path) -> None:
@@ -62,19 +73,34 @@ def load_to_run(folder: Path) -> Beginning:
     return begun
 
 
-def load_result(folder: Path) -> Beginning:
+def load_result(folder: Path, adapter: bool = True) -> Beginning:
     """A model of ours: whole, or base and adapter. A LoRA adapter is merged into the base.
 
-    Raises ModelFileError where a file is missing or damaged, or is of another architecture.
+    adapter: false for the model alone, where an adapter lies beside it. Raises ModelFileError where
+    a file is missing or damaged, or is of another architecture.
     """
-    if (folder / ADAPTER_FILE).is_file():
+    if (folder / ADAPTER_FILE).is_file() and (adapter or not _embedded(folder)):
         return _adapted(folder)
-    if not (folder / 'config.json').is_file():
-        raise ModelFileError(f'{folder}: holds no config.json: give the folder of a model')
+    if not (folder / CONFIG).is_file():
+        raise ModelFileError(f'{folder}: holds no {CONFIG}: give the folder of a model')
+    return _whole(folder)
+
+
+def _embedded(folder: Path) -> bool:
+    """Whether a whole model lies in the folder, with an adapter beside it or none."""
+    return (folder / CONFIG).is_file()
+
+
+def _whole(folder: Path) -> Beginning:
     processor = UnifiedMLLMProcessor.from_pretrained(folder)
     try:
+        # By its name alone `transformers` would attach an adapter that lies beside it.
+        named: dict[str, Any] = {}
+        if (folder / ADAPTER_FILE).is_file():
+            named['config'] = UnifiedMLLMConfig.from_pretrained(folder)
+            named['state_dict'] = load_file(folder / WEIGHTS)
         model, info = UnifiedMLLMForConditionalGeneration.from_pretrained(
-            folder, output_loading_info=True, dtype=torch.float32
+            None if named else folder, output_loading_info=True, dtype=torch.float32, **named
         )
     except (OSError, ValueError, RuntimeError, SafetensorError, KeyError) as error:
         raise ModelFileError(f'{folder}: {" ".join(str(error).split())[:400]}') from error
@@ -89,8 +115,8 @@ def _adapted(folder: Path) -> Beginning:
     from peft import PeftModel
 
     base = _read_base(folder)
-    begun = begin(base.model)
-    if base.sha256 and base.sha256 != _digest(base.model):
+    begun = _whole(folder) if _embedded(folder) else begin(base.model)
+    if base.sha256 and base.sha256 != _digest(base.model, folder):
         raise ModelFileError(f'{folder}: its base {_named(base.model)} has changed since training')
     tied(begun.model)
     try:
@@ -115,10 +141,15 @@ def _named(settings: ModelSettings) -> str:
     return settings.start or settings.language_model
 
 
-def _digest(settings: ModelSettings) -> str:
-    """SHA-256 of the weights that the base is made of, '' for those of the hub."""
+def _digest(settings: ModelSettings, beside: Path | None = None) -> str:
+    """SHA-256 of the weights that the base is made of, '' for those of the hub.
+
+    beside: a folder that holds the base itself, if it does.
+    """
     file: Path | None = None
-    if settings.start:
+    if beside is not None and _embedded(beside):
+        file = beside / WEIGHTS
+    elif settings.start:
         folder = model_folder(settings.start)
         file = next(
             (folder / n for n in (WEIGHTS, ADAPTER_WEIGHTS) if (folder / n).is_file()), None

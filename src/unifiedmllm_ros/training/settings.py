@@ -30,6 +30,8 @@ class ModelSettings(Section):
     """The model that the stage begins with: `start`, or a fresh one of a `preset`.
 
     start: folder of a model of ours, of an earlier stage's result, or a name under models/.
+    adapter: take the LoRAMoE adapter that lies in the folder beside a whole model too; without it,
+    the model below it is the beginning.
     preset: name or file of a preset. language_model: folder, name on the hub, or
     `package:NAME/FILE` for a GGUF file that a Python package carries; it brings the tokenizer.
     vision, audio: folder or name of weights of the encoder; without, it begins untrained. seed: of
@@ -37,6 +39,7 @@ class ModelSettings(Section):
     """
 
     start: str = ''
+    adapter: bool = True
     preset: str = ''
     language_model: str = ''
     vision: str = ''
@@ -145,10 +148,12 @@ class EvaluationSettings(Section):
 
 
 class SavingSettings(Section):
-    """Checkpoints every so many steps; the newest `keep` of them stay."""
+    """Checkpoints every so many steps; the newest `keep` of them stay. half: the result's numbers
+    in float16, as graphs store them."""
 
     every: int = Field(default=500, ge=1)
     keep: int = Field(default=2, ge=1)
+    half: bool = False
 
 
 class StageSettings(Section):

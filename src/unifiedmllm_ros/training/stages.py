@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from transformers import TrainerCallback, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -108,7 +110,7 @@ def run(settings: StageSettings, resume: bool = False) -> dict[str, Any]:
     trainer.add_callback(IdleBranches())
     with interruption.watched():
         _train(trainer, checkpoint)
-    _save_result(trainer, settings.out / MODEL)
+    _save_result(trainer, settings.out / MODEL, settings.saving.half)
     summary = _summary(trainer, settings, time.monotonic() - started)
     summary['interrupted'] = interruption.happened
     if trainer.args.should_save:
@@ -143,7 +145,7 @@ def make_trainer(settings: StageSettings, begun: Beginning) -> StageTrainer:
             layer.compile(dynamic=True)
     return StageTrainer(
         settings=settings,
-        base=Base.of(settings.model),
+        base=Base.of(settings.model, begun.adapter),
         model=model,
         args=told,
         train_dataset=Samples(processor, sources, experts, order, settings.batch.length, cache),
@@ -195,13 +197,15 @@ def _train(trainer: StageTrainer, checkpoint: Path | None) -> None:
         raise
 
 
-def _save_result(trainer: StageTrainer, folder: Path) -> None:
+def _save_result(trainer: StageTrainer, folder: Path, half: bool) -> None:
     """Beside and then renamed, as checkpoints are."""
     partial = folder.with_name(f'{folder.name}.partial')
     try:
         trainer.save_model(str(partial))
         if trainer.args.should_save:
             (partial / 'training_args.bin').unlink(missing_ok=True)
+            for file in partial.glob('*.safetensors') if half else ():
+                _store_half(file)
             old = folder.with_name(f'{folder.name}.old')
             if folder.is_dir():
                 folder.rename(old)
@@ -213,6 +217,14 @@ def _save_result(trainer: StageTrainer, folder: Path) -> None:
             f'{folder} could not be written ({" ".join(str(error).split())[:200]}): make room, and '
             'run again with --resume'
         ) from error
+
+
+def _store_half(file: Path) -> None:
+    with safe_open(file, 'pt') as tensors:
+        described = tensors.metadata()
+        halves = {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
+    halves = {name: t.half() if t.is_floating_point() else t for name, t in halves.items()}
+    save_file(halves, file, described)
 
 
 def _remove(folder: Path) -> None:

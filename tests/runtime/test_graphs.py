@@ -1,0 +1,34 @@
+"""Layers of graphs that are not those of the model compute what these compute."""
+
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip('torch', reason='needs the extra [train]')
+peft = pytest.importorskip('peft', reason='needs the extra [train]')
+
+from tests.model.preset_twin import shrunken_model  # noqa: E402
+from unifiedmllm_ros.model.loramoe import LoraMoEConfig  # noqa: E402
+from unifiedmllm_ros.model.loramoe_layer import LoraMoELinear  # noqa: E402
+from unifiedmllm_ros.runtime.graphs import ExpertsGraph, exportable  # noqa: E402
+
+
+@pytest.mark.parametrize(('rank', 'alpha', 'experts'), [(1, 8.0, 4), (4, 32.0, 8), (3, 5.0, 2)])
+def test_experts_with_fewer_operators_say_the_same(rank: int, alpha: float, experts: int) -> None:
+    torch.manual_seed(0)
+    config = LoraMoEConfig(r=rank, alpha=alpha, experts=experts, init_weights=False)
+    layer = LoraMoELinear(torch.nn.Linear(24, 40), 'default', config).eval()
+    x = torch.randn(2, 7, 24)
+    with torch.no_grad():
+        torch.testing.assert_close(ExpertsGraph(layer)(x), layer(x), atol=1e-5, rtol=1e-5)
+
+
+def test_layers_are_themselves_again_after_an_export() -> None:
+    model = peft.get_peft_model(shrunken_model('tabletop-nano'), LoraMoEConfig())
+    language_model = model.get_base_model().language_model
+    before = dict(language_model.named_modules())
+    with exportable(language_model):
+        kinds = {type(module) for module in language_model.modules()}
+        assert ExpertsGraph in kinds
+        assert LoraMoELinear not in kinds
+    assert dict(language_model.named_modules()) == before
