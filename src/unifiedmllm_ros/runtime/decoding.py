@@ -137,10 +137,10 @@ class _Answer:
         self.guess = self.writing.guess(context.room - len(self._waiting))
         return context, self._waiting + self.guess, 1 + len(self.guess)
 
-    def take(self, logits: Array, counts: Counts) -> list[DecodedToken] | UnifiedMLLMError:
-        """Choose tokens by the logits of a pass."""
+    def take(self, logits: Array | None, counts: Counts) -> list[DecodedToken] | UnifiedMLLMError:
+        """Choose tokens by the logits of a pass; None for such as are not finite."""
         context, guess = self.asked.context, self.guess
-        if not _finite(logits):
+        if logits is None:
             self._failed = True
             context.truncate(context.length - len(guess) - len(self._waiting))
             return NotFiniteError(_NOT_FINITE)
@@ -158,7 +158,7 @@ def _step(
     start = time.perf_counter()
     logits = _logits([answer.ahead() for answer in running])
     said = [
-        (answer.place, answer.take(rows[:, :vocab], counts))
+        (answer.place, answer.take(None if rows is None else rows[:, :vocab], counts))
         for answer, rows in zip(running, logits, strict=True)
     ]
     counts.add_pass(time.perf_counter() - start)
@@ -245,14 +245,17 @@ class Writing:
         return float(near.sum(dtype=np.float64) / mass.sum(dtype=np.float64))
 
 
-def _logits(parts: Sequence[tuple[Context, list[int], int]]) -> list[Array]:
+def _logits(parts: Sequence[tuple[Context, list[int], int]]) -> list[Array | None]:
+    """Append to contexts; gives the logits of each, None where they are not finite."""
     logits = append_all(parts)
-    if len(parts) > 1 and not all(map(_finite, logits)):
+    finite = [_finite(each) for each in logits]
+    if len(parts) > 1 and not all(finite):
         # Numbers that are not finite spoil all that is computed with them: each by itself.
         for context, ids, _ in parts:
             context.truncate(context.length - len(ids))
         logits = [append_all([part])[0] for part in parts]
-    return logits
+        finite = [_finite(each) for each in logits]
+    return [each if fine else None for each, fine in zip(logits, finite, strict=True)]
 
 
 def _room(context: Context, prompt: Sequence[int]) -> int:

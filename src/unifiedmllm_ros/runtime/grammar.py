@@ -208,17 +208,29 @@ class GrammarState:
         grammar = self.grammar
         pending = grammar.utf8_after(self.pending, token)
         if self.place in (Place.ARGUMENT, Place.PHRASE):
-            return replace(self, pending=pending, text=self.text + grammar.spelled[token])
+            text = self.text + grammar.spelled[token]
+            return GrammarState(grammar, self.place, pending, text, self.call, self.regions)
         return GrammarState(grammar, pending=pending)
 
     def _advance_box(self, token: int) -> GrammarState:
         grammar, corners = self.grammar, self.corners
         if self.at_coordinate:
             corners = (*corners, token - grammar.first_number)
-        if self.position + 1 < len(grammar.box):
-            return replace(self, position=self.position + 1, corners=corners)
-        place = Place.AFTER_BOX
-        return replace(self, place=place, position=0, corners=corners)
+        inside = self.position + 1 < len(grammar.box)
+        place = Place.BOX if inside else Place.AFTER_BOX
+        position = self.position + 1 if inside else 0
+        # Half of all tokens come by here: `replace` takes three times as long.
+        return GrammarState(
+            grammar,
+            place,
+            self.pending,
+            self.text,
+            self.call,
+            self.regions,
+            position,
+            corners,
+            self.leftmost,
+        )
 
     def _next_leftmost(self) -> int:
         gap = self.grammar.gap

@@ -37,7 +37,6 @@ class Buffers(SlotBuffers):
         binding = self._binding
         if binding is None:
             binding = self._binding = session.io_binding()
-            binding.bind_output('logits', 'cpu')  # the first bound is the first of get_outputs()
             for name, value in zip(names, self.values, strict=True):
                 binding.bind_ortvalue_input(name, value)
                 binding.bind_ortvalue_output(f'present_{name}', value)
@@ -65,6 +64,7 @@ class OnnxDecoder:
         self.runtime = onnxruntime() if runtime is None else runtime
         self.device = provider
         self._manifest = manifest
+        self._logits = int(session.get_outputs()[0].shape[-1])
         self._nothing = np.zeros((0, manifest.hidden), np.float32)
 
     @staticmethod
@@ -96,13 +96,13 @@ class OnnxDecoder:
         binding = buffers.binding(self._session, self._manifest.cache_names)
         for name, values in given.arrays.items():  # `given` keeps them alive, the binding does not
             binding.bind_cpu_input(name, values)
-        binding.bind_output('logits', 'cpu')
+        logits = np.empty((len(given.arrays['rows']), self._logits), np.float32)
+        binding.bind_output('logits', 'cpu', 0, np.float32, (1, *logits.shape), logits.ctypes.data)
         try:
             self._session.run_with_iobinding(binding)
         except Exception as error:  # ONNX Runtime's exceptions have no common base
             buffers.dirty = True
             raise failed(error, 'decoder', self.device) from error
-        logits = np.asarray(binding.get_outputs()[0].numpy()[0])
         buffers.dirty = not np.isfinite(logits.sum())
         given.append(rows)
         return slots.split(logits, rows)

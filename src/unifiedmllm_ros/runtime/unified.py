@@ -239,16 +239,23 @@ class _Text:
         self._started = False
 
     def feed(self, tokens: Sequence[DecodedToken]) -> Iterator[TextChunk]:
-        """Take tokens; gives the pieces of text that they make."""
+        """Take the tokens of a pass; gives their text, in pieces that end with each box."""
+        pending: list[bytes] = []
         for token in tokens:
             self.written.append(token.id)
-            if token.id == self._processor.eos_id:
-                continue
-            text = self._decoder.decode(self._processor.token_bytes[token.id])
-            if not self._started:
-                self._started, text = bool(text), text.removeprefix(' ')
-            if text:
-                yield TextChunk(text, token.confidence)
+            if token.id != self._processor.eos_id:
+                pending.append(self._processor.token_bytes[token.id])
+            if token.confidence is not None:
+                yield from self._piece(pending, token.confidence)
+                pending = []
+        yield from self._piece(pending)
+
+    def _piece(self, spelled: list[bytes], confidence: float | None = None) -> Iterator[TextChunk]:
+        text = self._decoder.decode(b''.join(spelled))
+        if not self._started:
+            self._started, text = bool(text), text.removeprefix(' ')
+        if text:
+            yield TextChunk(text, confidence)
 
 
 def _learnt(processor: UnifiedMLLMProcessor, tasks: Mapping[str, TaskSpec]) -> dict[str, TaskSpec]:
