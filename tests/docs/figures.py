@@ -11,7 +11,7 @@ from typing import Any
 from tests.docs.export_tables import export
 from tests.docs.runtime_tables import runtime
 from tests.docs.tables import ROOT, Parts, table, write
-from tests.docs.training_tables import ablation
+from tests.docs.training_tables import ablation, third_stage
 from tests.docs.training_tables import speed as training_speed
 
 RESULTS = ROOT / 'benchmarks' / 'results'
@@ -134,7 +134,11 @@ FIGURES: Parts = {
         'export': export,
         'machine': machine,
     },
-    'docs/training.md': {'ablation': ablation, 'training-speed': training_speed},
+    'docs/training.md': {
+        'ablation': ablation,
+        'third-stage': third_stage,
+        'training-speed': training_speed,
+    },
     'models/tabletop-nano/README.md': {'kinds': kinds},
 }
 

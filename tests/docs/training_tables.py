@@ -29,6 +29,24 @@ MEASURES = {
     'captions_right': 'known: captions',
     'dialogues_all_right': 'known: dialogues of three turns',
 }
+BROUGHT = {
+    'box_accuracy_50': 'boxes right, Acc@0.5',
+    'box_accuracy_75': 'boxes right, Acc@0.75',
+    'absent_rejected': 'absent things rejected',
+    'count_exact': 'counts exact',
+    'yes_no_right': 'yes or no right',
+    'task_right': 'task right, all tasks',
+    'argument_exact': 'argument of a call, word for word',
+    'layout_numerical': 'layouts: numbers right',
+    'layout_spatial': 'layouts: places right',
+    'captions_right': 'captions right',
+    'right': 'all questions of all tasks right',
+}
+TESTS = {
+    'test': 'test',
+    'known-wordings': 'known wordings',
+    'held-out': 'held-out objects',
+}
 STAGES = {
     'stage1': '1: adapters',
     'stage2': '2: adapters and language model',
@@ -51,6 +69,21 @@ def ablation() -> str:
         ('parameters that learn', *(_plain(row, 'parameters_learning') for row in methods.values()))
     )
     return table(('', *(METHODS[name] for name in methods)), rows)
+
+
+def third_stage() -> str:
+    """The model of stages 1 and 2 and the shipped one, on all three tests."""
+    reports = {
+        heading: json.loads((RESULTS / f'{file}-{test}.json').read_text(encoding='utf-8'))
+        for test, what in TESTS.items()
+        for file, heading in (('stages-1-2', what), ('tabletop', f'{what}, with stage 3'))
+    }
+    rows = [
+        (what, *(_share(each[name]) for each in reports.values())) for name, what in BROUGHT.items()
+    ]
+    talks = [each.get('dialogues', {}).get('all_right') for each in reports.values()]
+    rows.append(('dialogues of three turns, all right', *map(_share, talks)))
+    return table(('', *reports), rows)
 
 
 def speed() -> str:

@@ -15,8 +15,10 @@ torch = pytest.importorskip('torch', reason='needs the extra [train]')
 pytest.importorskip('onnxscript', reason='needs the extra [export]')
 
 from unifiedmllm_ros.cli import main  # noqa: E402
+from unifiedmllm_ros.data.conversation import read_conversations  # noqa: E402
 from unifiedmllm_ros.perception import Perceiver  # noqa: E402
 from unifiedmllm_ros.tabletop.lexicon import default_lexicon  # noqa: E402
+from unifiedmllm_ros.tabletop.record import read_scenes  # noqa: E402
 from unifiedmllm_ros.tabletop.symbolic import sample_scene  # noqa: E402
 from unifiedmllm_ros.training import pipeline  # noqa: E402
 
@@ -52,6 +54,17 @@ def test_phases_make_a_model_that_answers(tmp_path: Path, monkeypatch: pytest.Mo
     perceiver.set_image(np.full((48, 64, 3), 90, np.uint8))
     assert perceiver.ask('find the mug', execute=False).problems == ()
     assert (out / 'mask-nano' / 'mask.onnx').stat().st_size > 100_000
+
+    # What stage 3 learns from lies beside the pictures, the same every time.
+    assert main([*arguments, '--phases', 'write']) == 0
+    written = list(read_conversations(data / pipeline.LESSONS, check_media=True))
+    assert len({talk.id for talk in written}) == len(written) > 16
+    assert {len(list(talk.exchanges())) for talk in written} >= {1, 3}
+    layouts = list(read_conversations(data / pipeline.LAYOUTS))
+    assert layouts
+    assert all(talk in written for talk in layouts)
+    scenes = list(read_scenes(data / 'scenes.jsonl'))
+    assert written == list(pipeline.conversations(scenes, default_lexicon()))
 
     again = tmp_path / 'again'
     shop = pipeline.Workshop.open(again)

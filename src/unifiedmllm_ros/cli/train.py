@@ -9,6 +9,7 @@ from pathlib import Path
 from unifiedmllm_ros.errors import MissingExtraError
 
 PHASES = ('regions', 'read', 'mask', 'export')
+EVERY_PHASE = (*PHASES, 'write')
 STAGES = {
     1: 'adapters, and encoders where the configuration says so',
     2: 'adapters and the language model, whole or by LoRA',
@@ -28,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     nano.add_argument('--work', type=Path, required=True, help='folder of checkpoints and caches')
     nano.add_argument('--out', type=Path, default=Path('models'), help='where models are written')
     nano.add_argument(
-        '--phases', nargs='+', choices=PHASES, default=PHASES, help='phases to run, in order'
+        '--phases', nargs='+', choices=EVERY_PHASE, default=PHASES, help='phases to run, in order'
     )
     nano.add_argument(
         '--start', type=Path, help='folder of a trained model to go on from; replaces checkpoints'

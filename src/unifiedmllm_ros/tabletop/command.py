@@ -35,9 +35,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--workers', type=int, default=1, help='processes (1); each needs 1.5 GiB')
     parser.add_argument('--questions', type=int, default=20, help='questions per scene (20)')
     parser.add_argument(
-        '--single', action='store_true', help='each question is a conversation of its own'
-    )
-    parser.add_argument(
         '--dialogues', type=int, default=2, help='dialogues of three turns per scene (2)'
     )
     parser.add_argument(
@@ -57,8 +54,7 @@ def run(args: argparse.Namespace) -> int:
         write_dataset(
             request, args.workers, lambda done: progress.update(bar, completed=done, refresh=True)
         )
-        each = args.questions if args.single else 1
-        bar = progress.add_task('conversations', total=args.count * (each + args.dialogues))
+        bar = progress.add_task('conversations', total=args.count * (1 + args.dialogues))
         for _ in _write(args):
             progress.advance(bar)
     print(f'{args.count} scenes in {args.out}')
@@ -99,7 +95,7 @@ def _write(args: argparse.Namespace) -> Iterator[None]:
     partial = args.out / f'{CONVERSATIONS}.part'
     with open(partial, 'w', encoding='utf-8') as lines:
         for conversation in conversations(
-            args.out / SCENES, args.questions, args.seed, args.dialogues, args.single
+            args.out / SCENES, args.questions, args.seed, args.dialogues
         ):
             lines.write(to_line(conversation))
             yield
@@ -107,10 +103,10 @@ def _write(args: argparse.Namespace) -> Iterator[None]:
 
 
 def conversations(
-    scenes: Path, questions_each: int, seed: int, dialogues_each: int = 0, single: bool = False
+    scenes: Path, questions_each: int, seed: int, dialogues_each: int = 0
 ) -> Iterator[Conversation]:
     """Conversations about each scene of a scenes.jsonl: one of questions that have nothing to do
-    with one another (or `single`, one of each), and `dialogues_each` dialogues whose turns have.
+    with one another, and `dialogues_each` dialogues whose turns have.
 
     The phrasings are those of the scene's split; the same scene and `seed` give the same text.
     """
@@ -120,14 +116,11 @@ def conversations(
     from unifiedmllm_ros.tabletop.record import read_scenes
 
     # After an edit the next question would be about another picture: only dialogues follow that.
-    kinds = [kind for kind in KINDS if single or kind not in EDITS]
+    kinds = [kind for kind in KINDS if kind not in EDITS]
     for scene in read_scenes(scenes):
         rng = Random(f'{scene.split}/{seed}/{scene.id}')
         asked = questions(scene, rng, scene.split, kinds, questions_each)
-        if single:
-            for number, question in enumerate(asked):
-                yield questions_to_conversation(scene, [question], f'-question-{number}')
-        elif asked:
+        if asked:
             yield questions_to_conversation(scene, asked)
         for number in range(dialogues_each):
             talk = dialogue(scene, rng, scene.split)

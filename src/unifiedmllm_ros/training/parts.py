@@ -68,7 +68,7 @@ def _adapted(begun: Beginning, settings: TrainableSettings, modules: list[str]) 
     shared = {'modules_to_save': modules or None, 'trainable_token_indices': tokens}
     if settings.language_model == 'loramoe':
         moe = settings.loramoe
-        return get_peft_model(begun.model, LoraMoEConfig(**moe.model_dump(), **shared))
+        return _unnamed(get_peft_model(begun.model, LoraMoEConfig(**moe.model_dump(), **shared)))
     if settings.language_model == 'lora':
         lora = settings.lora
         names = '|'.join(lora.targets) or '.*(?<!lm_head)'
@@ -80,8 +80,14 @@ def _adapted(begun: Beginning, settings: TrainableSettings, modules: list[str]) 
             target_modules=linears,
             **shared,
         )
-        return get_peft_model(begun.model, config)
+        return _unnamed(get_peft_model(begun.model, config))
     raise ConfigError('new_tokens learn on their own only beside lora or loramoe')
+
+
+def _unnamed(model: Any) -> Any:
+    """Without the path of its base on this machine: base.json says what the base is."""
+    model.peft_config['default'].base_model_name_or_path = None
+    return model
 
 
 def _linears(model: Any, pattern: str) -> list[str]:

@@ -4,6 +4,7 @@ regions     train the dense head and the backbone's tail on cached features
 read        find the regions of every training image; teach the language model to read them
 mask        train the mask network
 export      write models/tabletop-nano and models/mask-nano
+write       write lessons of phase `read` as conversations, for stage 3, beside the scenes
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from random import Random
 import numpy as np
 import torch
 
+from unifiedmllm_ros.data.conversation import Conversation, Turn, write_conversations
 from unifiedmllm_ros.model.efficientnet import EfficientNetLite0
 from unifiedmllm_ros.model.folding import fold_batch_norms
 from unifiedmllm_ros.model.mask_network import MaskNetwork
@@ -79,6 +81,8 @@ MEDIA = re.compile('pictur|image|photo|draw|sketch|video|clip|film|movie|frame|s
 TEXT_TOKENS = 3000
 CORPUS_LINES = 60_000
 COPY_SCENES = 1000  # enough to fit the map from regions to their edges
+LESSONS, LAYOUTS = Path('lessons.jsonl'), Path('layouts.jsonl')
+WRITTEN_DRAWS, WRITTEN_QUESTIONS = 2, 4
 CACHE_CAPACITY = 40_000  # images; the files are sparse
 
 
@@ -252,6 +256,33 @@ def read(
     train_language(model, next_batch, recipe, shop.folder, 'read')
 
 
+def conversations(scenes: Sequence[SceneRecord], lexicon: Lexicon) -> Iterator[Conversation]:
+    """What phase `read` asks about scenes, with the same shares of kinds and of jumbled words."""
+    for draw in range(WRITTEN_DRAWS):
+        rng = Random(f'write/{draw}')
+        for scene in scenes:
+            talks = dialogues(scene, rng, WRITTEN_QUESTIONS, lexicon)
+            for number, talk in enumerate(talks):
+                yield Conversation(
+                    id=f'{LESSONS.stem}-{scene.id}-{draw}-{number}',
+                    kind='tabletop',
+                    image=scene.image,
+                    turns=tuple(
+                        Turn(role=role, text=text)
+                        for pair in talk.turns
+                        for role, text in zip(('user', 'assistant'), pair, strict=True)
+                    ),
+                )
+
+
+def write(data: Path, scenes: Sequence[SceneRecord], lexicon: Lexicon) -> None:
+    """Phase `write`: all lessons, and those of them that lay something out once more."""
+    lessons = list(conversations(scenes, lexicon))
+    write_conversations(data / LESSONS, lessons)
+    layouts = (talk for talk in lessons if any('<layout>' in turn.text for turn in talk.turns))
+    write_conversations(data / LAYOUTS, layouts)
+
+
 def masks(shop: Workshop, data: Path, scenes: list[SceneRecord], recipe: MaskRecipe) -> MaskNetwork:
     """Phase `mask`."""
     torch.manual_seed(recipe.seed)
@@ -317,3 +348,5 @@ def run(
             masks(shop, data, scenes, MaskRecipe(**given(phase)))
         elif phase == 'export':
             export(shop, out, data, scenes)
+        elif phase == 'write':
+            write(data, scenes, shop.lexicon)
