@@ -93,9 +93,6 @@ def _session_options(runtime: Any, threads: int) -> Any:
     # the cores from the camera and the publishers: they spin while the graph runs, and no longer.
     options.add_session_config_entry('session.intra_op.allow_spinning', '1')
     options.add_session_config_entry('session.force_spinning_stop', '1')
-    # The softmax of what is masked is as small as numbers get: some processors take a hundred times
-    # as long for such.
-    options.add_session_config_entry('session.set_denormal_as_zero', '1')
     # Lengths differ from step to step: plans of memory by shape would only pile up.
     options.enable_mem_pattern = False
     options.log_severity_level = 3

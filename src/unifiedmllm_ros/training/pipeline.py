@@ -268,9 +268,12 @@ def conversations(scenes: Sequence[SceneRecord], lexicon: Lexicon) -> Iterator[C
                     kind='tabletop',
                     image=scene.image,
                     turns=tuple(
-                        Turn(role=role, text=text)
-                        for pair in talk.turns
-                        for role, text in zip(('user', 'assistant'), pair, strict=True)
+                        turn
+                        for question, answer in talk.turns
+                        for turn in (
+                            Turn(role='user', text=question),
+                            Turn(role='assistant', text=answer),
+                        )
                     ),
                 )
 
