@@ -23,6 +23,17 @@ def test_experts_with_fewer_operators_say_the_same(rank: int, alpha: float, expe
         torch.testing.assert_close(ExpertsGraph(layer)(x), layer(x), atol=1e-5, rtol=1e-5)
 
 
+def test_shares_of_experts_are_computed_in_float32() -> None:
+    config = LoraMoEConfig(r=2, experts=4, init_weights=False)
+    layer = LoraMoELinear(torch.nn.Linear(24, 40), 'default', config).eval().half()
+    experts = ExpertsGraph(layer)
+    x = torch.randn(1, 3, 24).half()
+    graph = torch.export.export(experts, (x,)).graph
+    (softmax,) = (node for node in graph.nodes if 'softmax' in str(node.target))
+    assert softmax.meta['val'].dtype == torch.float32
+    assert experts(x).dtype == torch.float16
+
+
 def test_layers_are_themselves_again_after_an_export() -> None:
     model = peft.get_peft_model(shrunken_model('tabletop-nano'), LoraMoEConfig())
     language_model = model.get_base_model().language_model

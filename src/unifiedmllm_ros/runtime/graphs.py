@@ -211,11 +211,11 @@ class ExpertsGraph(nn.Module):
     def __init__(self, layer: LoraMoELinear) -> None:
         super().__init__()
         self.base = layer.get_base_layer()
-        experts = [name for name in layer.active_adapters if name in layer.loramoe_A]
+        names = [name for name in layer.active_adapters if name in layer.loramoe_A]
         self.routers = nn.ParameterList()
         self.firsts = nn.ParameterList()
         self.seconds = nn.ParameterList()
-        for name in experts:
+        for name in names:
             rank = layer.r[name]
             router = layer.loramoe_router[name].weight.repeat_interleave(rank, dim=0)
             self.routers.append(router)
@@ -225,8 +225,9 @@ class ExpertsGraph(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         said = self.base(x)
         for router, first, second in zip(self.routers, self.firsts, self.seconds, strict=True):
-            weights = torch.softmax(nn.functional.linear(x, router), dim=-1)
-            said = said + nn.functional.linear(nn.functional.linear(x, first) * weights, second)
+            logits = nn.functional.linear(x, router)
+            shares = torch.softmax(logits, dim=-1, dtype=torch.float32).to(x.dtype)
+            said = said + nn.functional.linear(nn.functional.linear(x, first) * shares, second)
         return said
 
 

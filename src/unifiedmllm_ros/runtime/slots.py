@@ -182,13 +182,10 @@ def inputs(rows: Sequence[Row], buffers: SlotBuffers, nothing: Array) -> Inputs:
         shown, said = shown + row.visual, said + len(row.ids)
         held, count = row.cache.slots, len(index)
         places[index] = np.arange(len(held), len(held) + count)
-        seen = (
-            np.zeros((count, buffers.capacity), np.bool_) if row.pictures else visible[_run(index)]
-        )
+        seen = np.zeros((count, buffers.capacity), np.bool_)
         seen[:, held] = True
         seen[:, start + index] = np.tri(count, dtype=np.bool_)
-        if row.pictures:
-            visible[index] = seen
+        visible[index] = seen
         slots.append(start + index)
         wanted.append(np.arange(said - row.wanted, said))
     arrays: dict[str, np.ndarray] = {
@@ -202,18 +199,11 @@ def inputs(rows: Sequence[Row], buffers: SlotBuffers, nothing: Array) -> Inputs:
     return Inputs(arrays, slots, new)
 
 
-def _run(index: Slots) -> slice:
-    """Return successive places as a slice, which makes views and no copies."""
-    return slice(int(index[0]), int(index[-1]) + 1)
-
-
 def _order(row: Row, shown: int, said: int) -> Slots:
     """Return where in the step the positions of a row are, in the order of its sequence.
 
     shown, said: where its visual tokens begin, and its ids.
     """
-    if not row.pictures:
-        return np.arange(said, said + len(row.ids))
     parts, start = [], 0
     for before, features in row.pictures:
         parts.append(np.arange(said + start, said + before))
