@@ -49,7 +49,11 @@ def test_phases_make_a_model_that_answers(tmp_path: Path, monkeypatch: pytest.Mo
     write_scenes(data, 16)
     steps = ['--regions-steps', '2', '--read-steps', '2', '--mask-steps', '2']
     arguments = ['train', 'tabletop-nano', '--data', str(data), '--work', str(work)]
+    older = out / 'tabletop-nano' / 'adapter_config.json'
+    older.parent.mkdir(parents=True)
+    older.write_text('{}')
     assert main([*arguments, '--out', str(out), '--threads', '1', *steps]) == 0
+    assert not older.exists()  # it belonged to other weights
     perceiver = Perceiver.load(str(out / 'tabletop-nano'), threads=1)
     perceiver.set_image(np.full((48, 64, 3), 90, np.uint8))
     assert perceiver.ask('find the mug', execute=False).problems == ()

@@ -124,6 +124,11 @@ def test_an_adapter_beside_its_base_is_one_model(tmp_path: Path) -> None:
     run(stage(3, twin, data, tmp_path / 'moe', trainable=trainable, saving={'half': True}))
     learnt = tmp_path / 'moe' / 'model'
     apart, batch = first_batch(learnt, data)
+    # Stage 3 that goes on from an adapter keeps its base.
+    run(stage(3, learnt, data, tmp_path / 'further', trainable=trainable, steps=1))
+    further = tmp_path / 'further' / 'model'
+    assert (further / 'base.json').read_bytes() == (learnt / 'base.json').read_bytes()
+    assert load_result(further).adapter
     for file in ('adapter_config.json', 'adapter_model.safetensors', 'base.json'):
         (learnt / file).rename(twin / file)
     with safe_open(twin / 'adapter_model.safetensors', 'pt') as tensors:
@@ -145,6 +150,16 @@ def test_an_adapter_beside_its_base_is_one_model(tmp_path: Path) -> None:
     start = below.model.model_copy(update={'adapter': False})
     run(below.model_copy(update={'model': start}))
     assert not hasattr(load_result(tmp_path / 'below' / 'model').model, 'peft_config')
+    # On other weights the adapter would spoil every answer.
+    whole = (twin / 'model.safetensors').read_bytes()
+    (twin / 'model.safetensors').write_bytes(whole[:-4] + b'abcd')
+    for load in (load_result, UnifiedMLLMForConditionalGeneration.from_pretrained):
+        with pytest.raises(ModelFileError, match='changed since training of the adapter'):
+            load(twin)
+    (twin / 'model.safetensors').write_bytes(whole)
+    (twin / 'base.json').unlink()
+    with pytest.raises(ModelFileError, match='says not what the adapter belongs to'):
+        UnifiedMLLMForConditionalGeneration.from_pretrained(twin)
 
 
 def test_checkpointing_and_accumulation_change_no_loss(tmp_path: Path) -> None:

@@ -29,7 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     nano.add_argument('--work', type=Path, required=True, help='folder of checkpoints and caches')
     nano.add_argument('--out', type=Path, default=Path('models'), help='where models are written')
     nano.add_argument(
-        '--phases', nargs='+', choices=EVERY_PHASE, default=PHASES, help='phases to run, in order'
+        '--phases',
+        nargs='+',
+        choices=EVERY_PHASE,
+        default=PHASES,
+        help='phases to run, in order; write is for stage 3',
     )
     nano.add_argument(
         '--start', type=Path, help='folder of a trained model to go on from; replaces checkpoints'

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel
 
 from unifiedmllm_ros.errors import ConfigError
+from unifiedmllm_ros.model import embedded_adapter
 from unifiedmllm_ros.model.audio import AudioTower
 from unifiedmllm_ros.model.configuration import UnifiedMLLMConfig
 from unifiedmllm_ros.model.encoders import build_image_tower
@@ -52,10 +53,13 @@ class UnifiedMLLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
-        """As of every model of `transformers`; a LoRAMoE adapter in the folder is attached."""
+        """As of every model of `transformers`; an adapter in the folder is attached.
+
+        Raises ModelFileError for one of other weights, MissingExtraError without PEFT.
+        """
         folder = pretrained_model_name_or_path
-        if folder is not None and (Path(folder) / 'adapter_config.json').is_file():
-            from unifiedmllm_ros.model import loramoe  # noqa: F401 PEFT then knows the method
+        if folder is not None and embedded_adapter.holds_both(Path(folder)):
+            embedded_adapter.check(Path(folder))
         return super().from_pretrained(folder, *args, **kwargs)
 
     def _init_weights(self, module: torch.nn.Module) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from unifiedmllm_ros.data.conversation import Conversation, Turn, write_conversations
+from unifiedmllm_ros.model import embedded_adapter
 from unifiedmllm_ros.model.efficientnet import EfficientNetLite0
 from unifiedmllm_ros.model.folding import fold_batch_norms
 from unifiedmllm_ros.model.mask_network import MaskNetwork
@@ -307,6 +308,7 @@ def export(shop: Workshop, out: Path, data: Path, scenes: Sequence[SceneRecord])
     # The head's norms stay: they must go on learning where a training starts from this model.
     fold_batch_norms(model.image_tower.encoder.backbone)
     model.half().save_pretrained(folder)
+    embedded_adapter.remove(folder)  # that of stage 3 was learnt on other weights
     processor = shop.processor()
     shown = [read_picture(data, scene) for scene in scenes[:PICTURES]]
     examples = [Example(processor.pixels(picture), ()) for picture in shown]

@@ -7,7 +7,6 @@ Laid into the folder of its base, both are one model again, for `from_pretrained
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -19,18 +18,19 @@ from safetensors.torch import load_file
 
 from unifiedmllm_ros.errors import ModelFileError
 from unifiedmllm_ros.locations import model_folder
-from unifiedmllm_ros.model import loramoe
+from unifiedmllm_ros.model import embedded_adapter, loramoe
 from unifiedmllm_ros.model.configuration import UnifiedMLLMConfig
+from unifiedmllm_ros.model.embedded_adapter import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    BASE,
+    CONFIG,
+    WEIGHTS,
+)
 from unifiedmllm_ros.model.modeling import UnifiedMLLMForConditionalGeneration
 from unifiedmllm_ros.model.processing import UnifiedMLLMProcessor
 from unifiedmllm_ros.training.beginning import PACKAGE, Beginning, begin, package_file, tied
 from unifiedmllm_ros.training.settings import ModelSettings
-
-BASE_FILE = 'base.json'
-ADAPTER_FILE = 'adapter_config.json'
-CONFIG = 'config.json'
-WEIGHTS = 'model.safetensors'
-ADAPTER_WEIGHTS = 'adapter_model.safetensors'
 
 
 class Base(BaseModel):
@@ -49,7 +49,7 @@ class Base(BaseModel):
         """
         if settings.start:
             folder = model_folder(settings.start)
-            if adapted and not _embedded(folder):
+            if adapted and not embedded_adapter.holds_both(folder):
                 return _read_base(folder)
             update: dict[str, Any] = {'adapter': settings.adapter and not adapted}
             if '/' in settings.start or Path(settings.start).is_dir():
@@ -59,7 +59,7 @@ class Base(BaseModel):
 
     def write(self, folder: Path) -> None:
         """Write base.json."""
-        (folder / BASE_FILE).write_text(self.model_dump_json(indent=2) + '\n', encoding='utf-8')
+        (folder / BASE).write_text(self.model_dump_json(indent=2) + '\n', encoding='utf-8')
 
 
 def load_to_run(folder: Path) -> Beginning:
@@ -79,16 +79,13 @@ def load_result(folder: Path, adapter: bool = True) -> Beginning:
     adapter: false for the model alone, where an adapter lies beside it. Raises ModelFileError where
     a file is missing or damaged, or is of another architecture.
     """
-    if (folder / ADAPTER_FILE).is_file() and (adapter or not _embedded(folder)):
+    if embedded_adapter.holds_both(folder):
+        return _adapted(folder) if adapter else _whole(folder)
+    if (folder / ADAPTER_CONFIG).is_file():
         return _adapted(folder)
     if not (folder / CONFIG).is_file():
         raise ModelFileError(f'{folder}: holds no {CONFIG}: give the folder of a model')
     return _whole(folder)
-
-
-def _embedded(folder: Path) -> bool:
-    """Whether a whole model lies in the folder, with an adapter beside it or none."""
-    return (folder / CONFIG).is_file()
 
 
 def _whole(folder: Path) -> Beginning:
@@ -96,7 +93,7 @@ def _whole(folder: Path) -> Beginning:
     try:
         # By its name alone `transformers` would attach an adapter that lies beside it.
         named: dict[str, Any] = {}
-        if (folder / ADAPTER_FILE).is_file():
+        if embedded_adapter.holds_both(folder):
             named['config'] = UnifiedMLLMConfig.from_pretrained(folder)
             named['state_dict'] = load_file(folder / WEIGHTS)
         model, info = UnifiedMLLMForConditionalGeneration.from_pretrained(
@@ -114,10 +111,15 @@ def _whole(folder: Path) -> Beginning:
 def _adapted(folder: Path) -> Beginning:
     from peft import PeftModel
 
-    base = _read_base(folder)
-    begun = _whole(folder) if _embedded(folder) else begin(base.model)
-    if base.sha256 and base.sha256 != _digest(base.model, folder):
-        raise ModelFileError(f'{folder}: its base {_named(base.model)} has changed since training')
+    if embedded_adapter.holds_both(folder):
+        embedded_adapter.check(folder)
+        begun = _whole(folder)
+    else:
+        base = _read_base(folder)
+        begun = begin(base.model)
+        if base.sha256 and base.sha256 != _digest(base.model):
+            named = base.model.start or base.model.language_model
+            raise ModelFileError(f'{folder}: its base {named} has changed since training')
     tied(begun.model)
     try:
         model: Any = PeftModel.from_pretrained(begun.model, folder, is_trainable=True)
@@ -130,26 +132,17 @@ def _adapted(folder: Path) -> Beginning:
 
 
 def _read_base(folder: Path) -> Base:
-    file = folder / BASE_FILE
+    file = folder / BASE
     try:
         return Base.model_validate_json(file.read_bytes())
     except (OSError, ValidationError) as error:
         raise ModelFileError(f'{file}: says not what the adapter belongs to: {error}') from error
 
 
-def _named(settings: ModelSettings) -> str:
-    return settings.start or settings.language_model
-
-
-def _digest(settings: ModelSettings, beside: Path | None = None) -> str:
-    """SHA-256 of the weights that the base is made of, '' for those of the hub.
-
-    beside: a folder that holds the base itself, if it does.
-    """
+def _digest(settings: ModelSettings) -> str:
+    """SHA-256 of the weights that the base is made of, '' for those of the hub."""
     file: Path | None = None
-    if beside is not None and _embedded(beside):
-        file = beside / WEIGHTS
-    elif settings.start:
+    if settings.start:
         folder = model_folder(settings.start)
         file = next(
             (folder / n for n in (WEIGHTS, ADAPTER_WEIGHTS) if (folder / n).is_file()), None
@@ -158,10 +151,7 @@ def _digest(settings: ModelSettings, beside: Path | None = None) -> str:
         file = package_file(settings.language_model)
     elif (Path(settings.language_model) / WEIGHTS).is_file():
         file = Path(settings.language_model) / WEIGHTS
-    if file is None:
-        return ''
-    with file.open('rb') as data:
-        return hashlib.file_digest(data, 'sha256').hexdigest()
+    return '' if file is None else embedded_adapter.digest(file)
 
 
 def check_architecture(checkpoint: Path, model: Any) -> None:
