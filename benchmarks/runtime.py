@@ -60,6 +60,7 @@ def run() -> dict[str, Any]:
         'threads': THREADS,
         'question_to_answer': question_to_answer(),
         'question_to_answer_fp32': question_to_answer_fp32(),
+        'third_stage': third_stage(),
         'questions_about_one_frame': shared_frame(),
         'questions_of_several_cameras': cameras(),
         'start_to_first_answer': first_answer(),
@@ -83,20 +84,33 @@ def question_to_answer() -> dict[str, Any]:
 
 def question_to_answer_fp32() -> dict[str, Any]:
     """The same with all arithmetic in float32, as generate() has it."""
-    from unifiedmllm_ros.model.modeling import UnifiedMLLMForConditionalGeneration
-    from unifiedmllm_ros.runtime.export import export_model
-
-    shipped = model_folder('tabletop-nano')
     with TemporaryDirectory() as name:
-        folder = Path(name) / 'tabletop-nano'
-        shutil.copytree(shipped, folder, ignore=shutil.ignore_patterns('onnx'))
-        model = UnifiedMLLMForConditionalGeneration.from_pretrained(folder).float()
-        export_model(model, 'tabletop-nano', folder / 'onnx')
         sides: dict[str, Side] = {
-            'ours': partial(ours, folder=folder),
+            'ours': partial(ours, folder=_exported(Path(name), adapter=True)),
             'transformers_eager': transformers,
         }
         return race(sides, FRAMES)
+
+
+def third_stage() -> dict[str, Any]:
+    """What LoRAMoE costs: the model with it and without, both in float32."""
+    with TemporaryDirectory() as name:
+        sides: dict[str, Side] = {
+            'ours': partial(ours, folder=_exported(Path(name) / 'whole', adapter=True)),
+            'without': partial(ours, folder=_exported(Path(name) / 'base', adapter=False)),
+        }
+        return race(sides, FRAMES)
+
+
+def _exported(folder: Path, adapter: bool) -> Path:
+    """Copy the shipped model with graphs in float32, with its third stage or without."""
+    from unifiedmllm_ros.runtime.export import export_model
+    from unifiedmllm_ros.training.results import load_result
+
+    shipped = model_folder('tabletop-nano')
+    shutil.copytree(shipped, folder, ignore=shutil.ignore_patterns('onnx'), dirs_exist_ok=True)
+    export_model(load_result(shipped, adapter).model, 'tabletop-nano', folder / 'onnx')
+    return folder
 
 
 def shared_frame() -> dict[str, Any]:

@@ -9,6 +9,7 @@ import json
 from typing import Any
 
 from tests.docs.export_tables import export
+from tests.docs.measures import MEASURES
 from tests.docs.runtime_tables import runtime
 from tests.docs.tables import ROOT, Parts, table, write
 from tests.docs.training_tables import ablation, third_stage
@@ -69,23 +70,7 @@ def kinds() -> str:
         (what, *(_share(report['kinds'][kind]['acc50']) for report in reports))
         for kind, what in KINDS.items()
     ]
-    for name, what in (
-        ('box_accuracy_50', '**all of these**'),
-        ('box_accuracy_50_needed_relation', 'the noun alone would be ambiguous'),
-        ('box_accuracy_50_held_out_objects', 'the target is a held-out object'),
-        ('box_accuracy_75', 'all of these, Acc@0.75'),
-        ('absent_rejected', 'absent things rejected'),
-        ('count_exact', 'counts exact'),
-        ('yes_no_right', 'yes or no right'),
-        ('task_right', 'task right, all tasks'),
-        ('argument_exact', 'argument of a call, word for word'),
-        ('layout_numerical', 'layouts: numbers right'),
-        ('layout_spatial', 'layouts: places right'),
-        ('captions_right', 'captions right'),
-        ('right', 'all questions of all tasks right'),
-        ('mask_ciou', 'masks, cIoU'),
-        ('parses', 'answers that parse'),
-    ):
+    for name, what in MEASURES.items():
         rows.append((what, *(_share(report[name]) for report in reports)))
     return table(('', 'test', 'test scenes, known wordings', 'scenes with held-out objects'), rows)
 

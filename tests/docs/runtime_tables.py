@@ -32,6 +32,7 @@ def _answers(report: dict[str, Any]) -> list[tuple[str, ...]]:
             report.get('question_to_answer_fp32', {}),
             'the same, all arithmetic in float32',
         ),
+        *_question(report.get('third_stage', {}), 'the same, all arithmetic in float32'),
         (
             'ten questions about one frame',
             f'{shared["shared_ms"]["p50"]:.0f} ms',
@@ -50,6 +51,7 @@ def _question(race: dict[str, Any], what: str) -> list[tuple[str, ...]]:
         'transformers_eager': ('`generate()`, eager torch', '6'),
         'transformers_compiled': ('`generate()`, torch.compile, static cache', '2.5'),
         'ours_without_drafts': ('itself without drafts', ''),
+        'without': ('itself without its third stage', ''),
     }
     return [
         (

@@ -1,0 +1,34 @@
+"""The graphs of tabletop-nano are those of its weights, its third stage included."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip('torch', reason='needs the extra [train]')
+pytest.importorskip('peft', reason='needs the extra [train]')
+
+from unifiedmllm_ros.locations import model_folder  # noqa: E402
+from unifiedmllm_ros.model.loramoe_layer import LoraMoELinear  # noqa: E402
+from unifiedmllm_ros.runtime.engine import Engine  # noqa: E402
+from unifiedmllm_ros.runtime.onnx_engine import OnnxEngine  # noqa: E402
+from unifiedmllm_ros.runtime.torch_engine import TorchEngine  # noqa: E402
+from unifiedmllm_ros.training.results import load_result  # noqa: E402
+
+FOLDER = model_folder('tabletop-nano')
+
+
+def test_the_decoder_says_what_torch_says_with_the_adapter_and_not_without() -> None:
+    ours, whole = OnnxEngine.load(FOLDER / 'onnx', threads=1), TorchEngine.load(FOLDER)
+    base = TorchEngine(load_result(FOLDER, adapter=False).model, 'base')
+    layers = [m for m in whole._model.modules() if isinstance(m, LoraMoELinear)]
+    assert len(layers) == 3 * ours.manifest.layers
+    rng = np.random.default_rng(0)
+    features = whole.encode_image(rng.random((1, 3, *ours.manifest.image_size), np.float32))
+    ids = rng.integers(5, ours.manifest.vocab, 12).tolist()
+
+    def logits(engine: Engine) -> np.ndarray:
+        return engine.step(ids, engine.new_cache(), features)
+
+    np.testing.assert_allclose(logits(ours), logits(whole), atol=2e-3)
+    assert np.abs(logits(ours) - logits(base)).max() > 0.1
