@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from tests.docs import measures
 from tests.docs.tables import ROOT, table
 
 RESULTS = ROOT / 'benchmarks' / 'results'
@@ -78,9 +79,8 @@ def third_stage() -> str:
         for test, what in TESTS.items()
         for file, heading in (('stages-1-2', what), ('tabletop', f'{what}, with stage 3'))
     }
-    rows = [
-        (what, *(_share(each[name]) for each in reports.values())) for name, what in BROUGHT.items()
-    ]
+    names = measures.MEASURES | BOXES
+    rows = [(names[name], *(_share(each[name]) for each in reports.values())) for name in BROUGHT]
     talks = [each.get('dialogues', {}).get('all_right') for each in reports.values()]
     rows.append(('dialogues of three turns, all right', *map(_share, talks)))
     return table(('', *reports), rows)

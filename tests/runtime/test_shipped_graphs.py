@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 torch = pytest.importorskip('torch', reason='needs the extra [train]')
@@ -10,7 +9,7 @@ pytest.importorskip('peft', reason='needs the extra [train]')
 
 from unifiedmllm_ros.locations import model_folder  # noqa: E402
 from unifiedmllm_ros.model.loramoe_layer import LoraMoELinear  # noqa: E402
-from unifiedmllm_ros.runtime.engine import Engine  # noqa: E402
+from unifiedmllm_ros.runtime.export_check import compare_numbers  # noqa: E402
 from unifiedmllm_ros.runtime.onnx_engine import OnnxEngine  # noqa: E402
 from unifiedmllm_ros.runtime.torch_engine import TorchEngine  # noqa: E402
 from unifiedmllm_ros.training.results import load_result  # noqa: E402
@@ -23,12 +22,7 @@ def test_the_decoder_says_what_torch_says_with_the_adapter_and_not_without() -> 
     base = TorchEngine(load_result(FOLDER, adapter=False).model, 'base')
     layers = [m for m in whole._model.modules() if isinstance(m, LoraMoELinear)]
     assert len(layers) == 3 * ours.manifest.layers
-    rng = np.random.default_rng(0)
-    features = whole.encode_image(rng.random((1, 3, *ours.manifest.image_size), np.float32))
-    ids = rng.integers(5, ours.manifest.vocab, 12).tolist()
-
-    def logits(engine: Engine) -> np.ndarray:
-        return engine.step(ids, engine.new_cache(), features)
-
-    np.testing.assert_allclose(logits(ours), logits(whole), atol=2e-3)
-    assert np.abs(logits(ours) - logits(base)).max() > 0.1
+    # The encoders have other arithmetic; the decoders are compared on the same visual tokens.
+    apart = [compare_numbers(ours, each, ours.manifest).differences for each in (whole, base)]
+    assert apart[0]['logits'] < 1e-3
+    assert apart[1]['logits'] > 0.1
