@@ -58,6 +58,25 @@ def test_every_walk_parses_without_a_problem(seed: int, markers: float, limit: i
     assert len(ids) <= limit + 48
 
 
+@settings(max_examples=50)
+@given(st.integers(0, 2**32), st.sampled_from([0.05, 0.4, 0.9]), st.booleans())
+def test_a_single_token_is_permitted_where_its_mask_allows_it(
+    seed: int, markers: float, closing: bool
+) -> None:
+    state, numbers = GRAMMAR.start(), range(GRAMMAR.first_number, GRAMMAR.last_number + 1)
+    for token in walk(seed, markers, 30):
+        mask = state.allowed(closing)
+        tokens = {-1, 0, token, GRAMMAR.vocab_size, *numbers[:: len(numbers) // 40]}
+        if state.at_coordinate:
+            possible = state.coordinates
+            assert list(np.flatnonzero(mask)) == list(possible)
+            tokens |= {possible.start - 1, possible.stop - 1, possible.stop}
+        for other in tokens:
+            inside = 0 <= other < GRAMMAR.vocab_size
+            assert state.permits(other, closing) == (inside and bool(mask[other]))
+        state = state.advance(token)
+
+
 def test_walks_reach_every_marker() -> None:
     seen = {token for seed in range(400) for token in walk(seed, 0.6, 60)}
     assert set(GRAMMAR.openers) | set(GRAMMAR.closers.values()) < seen

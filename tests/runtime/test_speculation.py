@@ -179,10 +179,24 @@ def test_coordinates_are_proposed_only_while_they_come_true() -> None:
     assert drafter.draft([1]).ahead() == still
 
 
+def test_coordinates_ahead_become_what_the_model_says_in_their_place() -> None:
+    draft = Fixed([10, 150, 11, 160, 12, 170, 13], NUMBERS)
+    assert draft.ahead(words_only=True) == [10]
+    assert draft.ahead() == [10, 150, 11, 160, 12, 170, 13]
+    for token in (10, 151):  # the model chose another than 150
+        draft.follow(token)
+    draft.revise(2, [111, 161, 112, 171, 113])
+    assert draft.ahead() == [11, 161, 12, 171, 13], 'words stay as they were'
+    draft.follow(11)
+    draft.follow(161)
+    draft.revise(0, [111, 162, 112, 172, 113])
+    assert draft.ahead() == [12, 172, 13], 'what is behind is behind'
+
+
 def test_another_question_takes_the_words_of_its_own() -> None:
     drafter = Drafter(NUMBERS)
     drafter.learn([1, 2, 3, 4, 9], [20, 3, 4, 21, 150, 22])
-    assert drafter.draft([1, 2, 5, 6, 7, 9]).ahead() == [20, 5, 6, 7, 21]
+    assert drafter.draft([1, 2, 5, 6, 7, 9]).ahead() == [20, 5, 6, 7, 21, 150, 22]
     assert drafter.draft([8, 2, 3]).ahead() == []
 
 

@@ -9,7 +9,6 @@ Every answer is that of a loop over single tokens.
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -131,10 +130,16 @@ class _Answer:
     def goes_on(self) -> bool:
         return not (self._failed or self.writing.finished)
 
-    def ahead(self) -> tuple[Context, list[int], int]:
-        """Return what the next pass appends to the context, and how many logits it gives."""
+    def ahead(self, alone: bool) -> tuple[Context, list[int], int]:
+        """Return what the next pass appends to the context, and how many logits it gives.
+
+        alone: the pass is for this answer only.
+        """
         context = self.asked.context
-        self.guess = self.writing.guess(context.room - len(self._waiting))
+        # A pass over several prompts takes as long as its arithmetic, where one over a few
+        # positions waits for the weights: coordinates are guessed once something is known of them.
+        words_only = not (alone or self.writing.begun)
+        self.guess = self.writing.guess(context.room - len(self._waiting), words_only)
         return context, self._waiting + self.guess, 1 + len(self.guess)
 
     def take(self, logits: Array | None, counts: Counts) -> list[DecodedToken] | UnifiedMLLMError:
@@ -156,7 +161,7 @@ def _step(
 ) -> list[tuple[int, list[DecodedToken] | UnifiedMLLMError]]:
     """Make one pass over answers; they are all in order before anybody hears of the first."""
     start = time.perf_counter()
-    logits = _logits([answer.ahead() for answer in running])
+    logits = _logits([answer.ahead(len(running) == 1) for answer in running])
     said = [
         (answer.place, answer.take(None if rows is None else rows[:, :vocab], counts))
         for answer, rows in zip(running, logits, strict=True)
@@ -182,13 +187,22 @@ class Writing:
         """Whether the answer has ended."""
         return self._state.finished
 
-    def guess(self, room: int) -> list[int]:
-        """Return at most `room` tokens that the draft expects next and the grammar allows."""
+    @property
+    def begun(self) -> bool:
+        """Whether there is a token of the answer."""
+        return self._count > 0
+
+    def guess(self, room: int, words_only: bool = False) -> list[int]:
+        """Return at most `room` tokens that the draft expects next and the grammar allows.
+
+        words_only: up to the next coordinate.
+        """
         guess: list[int] = []
         state = self._state
-        for token in [] if self._draft is None else self._draft.ahead()[:room]:
+        expected = [] if self._draft is None else self._draft.ahead(words_only)
+        for token in expected[:room]:
             closing = self._count + len(guess) >= self._limit
-            if token == self._grammar.eos_id or not state.allowed(closing)[token]:
+            if token == self._grammar.eos_id or not state.permits(token, closing):
                 break
             guess.append(token)
             state = state.advance(token)
@@ -201,24 +215,34 @@ class Writing:
         many of the first of them the guess had right.
         """
         tokens: list[DecodedToken] = []
+        right = 0
         for place, logits in enumerate(rows):
             if place < len(tokens):  # forced: its place in the guess is right
                 continue
             tokens.append(self._choose(logits))
             while (forced := self._state.forced) is not None:
                 tokens.append(self._force(forced))
-            ids = [token.id for token in tokens[: len(guess)]]
-            if self.finished or ids != list(guess[: len(ids)]) or len(tokens) > len(guess):
+            while right < min(len(tokens), len(guess)) and tokens[right].id == guess[right]:
+                right += 1
+            if self.finished or right < len(tokens):
                 break
-        right = (token.id == guessed for token, guessed in zip(tokens, guess, strict=False))
-        return tokens, sum(itertools.takewhile(bool, right))
+        if self._draft is not None and len(tokens) < len(guess):
+            self._draft.revise(len(tokens), self._numbers(rows[len(tokens) : len(guess)]))
+        return tokens, right
+
+    def _numbers(self, rows: Array) -> list[int]:
+        """Return the likeliest coordinate after each row."""
+        first, last = self._grammar.first_number, self._grammar.last_number
+        return [first + int(place) for place in rows[:, first : last + 1].argmax(axis=1)]
 
     def _choose(self, logits: Array) -> DecodedToken:
         state = self._state
-        mask = state.allowed(closing=self._count >= self._limit)
-        chosen = _choose(logits, mask)
         if state.at_coordinate:
+            possible = state.coordinates
+            chosen = possible.start + int(logits[possible.start : possible.stop].argmax())
             self._box.append(self._agreement(logits, chosen))
+        else:
+            chosen = _choose(logits, state.allowed(closing=self._count >= self._limit))
         self._note(chosen, forced=False)
         return DecodedToken(chosen, float(logits[chosen]), forced=False)
 
@@ -270,11 +294,12 @@ def _room(context: Context, prompt: Sequence[int]) -> int:
 
 
 def _finite(logits: Array) -> bool:
-    return bool(np.isfinite(logits.sum(dtype=np.float64)))
+    return bool(np.isfinite(logits.sum()))
 
 
 def _choose(logits: Array, mask: Mask) -> int:
-    return int(np.where(mask, logits, -np.inf).argmax())
+    best = int(logits.argmax())
+    return best if mask[best] else int(np.where(mask, logits, -np.inf).argmax())
 
 
 def _geometric_mean(shares: Sequence[float]) -> float:

@@ -25,6 +25,7 @@ from unifiedmllm_ros.model.audio import AudioTower
 from unifiedmllm_ros.model.configuration import RegionVisionConfig
 from unifiedmllm_ros.model.mask_network import CROP
 from unifiedmllm_ros.model.modeling import UnifiedMLLMForConditionalGeneration
+from unifiedmllm_ros.model.precision import convert
 from unifiedmllm_ros.runtime import onnx_files
 from unifiedmllm_ros.runtime.calibration import Example
 from unifiedmllm_ros.runtime.engine import Array
@@ -55,6 +56,7 @@ from unifiedmllm_ros.runtime.manifest import (
 )
 from unifiedmllm_ros.runtime.onnx_files import EXTERNAL_ABOVE
 from unifiedmllm_ros.runtime.quantisation import Levels, quantise, uniform
+from unifiedmllm_ros.runtime.rotations import Heads
 from unifiedmllm_ros.runtime.simplification import simplify
 from unifiedmllm_ros.runtime.vision_quantisation import quantise_convolutions
 
@@ -111,7 +113,7 @@ def export_model(
     base = _base(model).eval().float()
     _check(base, options)
     if half_weights:
-        base.half().float()
+        convert(convert(base, torch.float16), torch.float32)
     out.mkdir(parents=True, exist_ok=True)
     entries: dict[str, Any] = {}
 
@@ -254,7 +256,7 @@ def decoder_graph(language_model: nn.Module, precision: Precision = 'fp32') -> G
 def _in_precision(module: nn.Module, precision: Precision) -> nn.Module:
     if precision == 'fp32':
         return module
-    return copy.deepcopy(module).to(_DTYPES[precision])
+    return convert(copy.deepcopy(module), _DTYPES[precision])
 
 
 def write_graph(
@@ -274,10 +276,13 @@ def write_graph(
     else:
         with exportable(language_model):
             model = _exported(graph)
+        text: Any = language_model.config
+        heads = Heads(text.num_attention_heads, text.num_key_value_heads)
         simplify(
             model,
             graph.precision,
-            head_width(language_model.config),
+            head_width(text),
+            rotating=heads if options.target == 'onnx' else None,
             # Quantisers choose the bits of each matrix of the model; TensorRT merges on its own.
             merge=options.target == 'onnx' and not options.bits,
         )

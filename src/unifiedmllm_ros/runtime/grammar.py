@@ -158,6 +158,22 @@ class GrammarState:
             return self.grammar.box[self.position]
         return None
 
+    @property
+    def coordinates(self) -> range:
+        """The ids that may follow where the next token is a coordinate."""
+        grammar, given = self.grammar, len(self.corners)
+        first, last = grammar.first_number, grammar.last_number
+        if given < 2:  # left of a right edge, above a lower one
+            return range(first + (self.leftmost if given == 0 else 0), last)
+        return range(first + self.corners[given - 2] + 1, last + 1)
+
+    def permits(self, token: int, closing: bool = False) -> bool:
+        """Return whether a token may follow; see allowed()."""
+        if self.place is Place.BOX:  # half of all tokens, and no mask is needed
+            forced = self.forced
+            return token in self.coordinates if forced is None else token == forced
+        return 0 <= token < self.grammar.vocab_size and bool(self.allowed(closing)[token])
+
     def allowed(self, closing: bool = False) -> Mask:
         """Which ids may follow: a boolean array over the vocabulary, not to be written to.
 
@@ -167,7 +183,6 @@ class GrammarState:
 
     @cached_property
     def _open(self) -> Mask:
-        # Drafts, choices and advances ask for the same one.
         return self._allowed(closing=False)
 
     def _allowed(self, closing: bool) -> Mask:
@@ -183,9 +198,20 @@ class GrammarState:
 
     def advance(self, token: int) -> GrammarState:
         """Return the state after a token. Raises ValueError where it is not allowed."""
+        following = self._following.get(token)
+        if following is None:
+            if not self.permits(token):
+                raise ValueError(f'token {token} is not allowed in {self.place.name.lower()}')
+            following = self._following[token] = self._after(token)
+        return following
+
+    @cached_property
+    def _following(self) -> dict[int, GrammarState]:
+        # A draft goes ahead where the answer follows.
+        return {}
+
+    def _after(self, token: int) -> GrammarState:
         grammar = self.grammar
-        if not 0 <= token < grammar.vocab_size or not self.allowed()[token]:
-            raise ValueError(f'token {token} is not allowed in {self.place.name.lower()}')
         if self.place is Place.BOX:
             return self._advance_box(token)
         if token == grammar.eos_id:
@@ -241,14 +267,8 @@ class GrammarState:
         return min(left + max(1, round(gap * (right - left))), NUMBER_STEPS - 1)
 
     def _coordinates(self) -> Mask:
-        grammar, given = self.grammar, len(self.corners)
-        mask = np.zeros(grammar.vocab_size, np.bool_)
-        if given < 2:
-            least = self.leftmost if given == 0 else 0
-            mask[grammar.first_number + least : grammar.last_number] = True
-        else:
-            lowest = grammar.first_number + self.corners[given - 2] + 1
-            mask[lowest : grammar.last_number + 1] = True
+        mask = np.zeros(self.grammar.vocab_size, np.bool_)
+        mask[self.coordinates.start : self.coordinates.stop] = True
         return mask
 
     def _continuation(self, closing: bool) -> Mask:

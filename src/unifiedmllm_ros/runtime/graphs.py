@@ -191,9 +191,13 @@ def grouped_attention(
     """
     batch, heads, new, width = query.shape
     groups = heads // key.shape[1]
+    if groups == 1:  # without the shapes engines see the scale as part of the product
+        scores = (query * scaling) @ key.transpose(2, 3)
+        said = torch.softmax(scores + attention_mask, dim=-1) @ value
+        return said.transpose(1, 2), None
     grouped = (query * scaling).reshape(batch, key.shape[1], groups * new, width)
     scores = grouped @ key.transpose(2, 3)
-    mask = attention_mask.repeat(1, 1, groups, 1) if groups > 1 else attention_mask
+    mask = attention_mask.repeat(1, 1, groups, 1)
     said = torch.softmax(scores + mask, dim=-1) @ value
     return said.reshape(batch, heads, new, width).transpose(1, 2), None
 

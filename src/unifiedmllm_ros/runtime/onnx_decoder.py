@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from unifiedmllm_ros.runtime import slots
+from unifiedmllm_ros.runtime.denormals import flushed
 from unifiedmllm_ros.runtime.engine import Array, Row
 from unifiedmllm_ros.runtime.manifest import DECODER_INPUTS, Manifest
 from unifiedmllm_ros.runtime.onnx_session import failed, onnxruntime
@@ -99,7 +100,8 @@ class OnnxDecoder:
         logits = np.empty((len(given.arrays['rows']), self._logits), np.float32)
         binding.bind_output('logits', 'cpu', 0, np.float32, (1, *logits.shape), logits.ctypes.data)
         try:
-            self._session.run_with_iobinding(binding)
+            with flushed():
+                self._session.run_with_iobinding(binding)
         except Exception as error:  # ONNX Runtime's exceptions have no common base
             buffers.dirty = True
             raise failed(error, 'decoder', self.device) from error

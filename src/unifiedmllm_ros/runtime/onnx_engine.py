@@ -10,6 +10,7 @@ from typing import Any, Final, Self
 import numpy as np
 
 from unifiedmllm_ros.errors import BackendError, InstructionError, ModelError, ModelFileError
+from unifiedmllm_ros.runtime.denormals import flushed
 from unifiedmllm_ros.runtime.engine import Array, EngineInfo, Row, check_medium, check_rows
 from unifiedmllm_ros.runtime.manifest import Manifest
 from unifiedmllm_ros.runtime.memory import check_main_memory
@@ -154,7 +155,8 @@ class OnnxEngine:
         if name not in self._encoders:
             self._encoders[name] = self._open_encoder(name)
         try:
-            (features,) = self._encoders[name].run(None, {_ENCODERS[name]: values})
+            with flushed():
+                (features,) = self._encoders[name].run(None, {_ENCODERS[name]: values})
         except Exception as error:  # ONNX Runtime's exceptions have no common base
             raise failed(error, name, self._options.provider) from error
         return np.asarray(features)

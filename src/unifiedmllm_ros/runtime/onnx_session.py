@@ -13,6 +13,7 @@ from unifiedmllm_ros.errors import (
     ModelError,
     ModelFileError,
 )
+from unifiedmllm_ros.runtime.denormals import flushed
 
 PROVIDERS: Final = {'cpu': 'CPUExecutionProvider', 'cuda': 'CUDAExecutionProvider'}
 """What a user may name, and what ONNX Runtime calls it."""
@@ -66,9 +67,10 @@ def open_session(file: Path, options: SessionOptions, runtime: Any | None = None
     runtime = onnxruntime() if runtime is None else runtime
     provider = check_provider(options.provider, runtime)
     try:
-        session = runtime.InferenceSession(
-            str(file), _session_options(runtime, options.threads), providers=[provider]
-        )
+        with flushed():  # the first session sets the thread that makes it, too
+            session = runtime.InferenceSession(
+                str(file), _session_options(runtime, options.threads), providers=[provider]
+            )
     except Exception as error:  # ONNX Runtime's exceptions have no common base
         if no_memory(error):
             raise _memory_error(options.provider, f'loading {file}', error) from error
@@ -93,6 +95,8 @@ def _session_options(runtime: Any, threads: int) -> Any:
     # the cores from the camera and the publishers: they spin while the graph runs, and no longer.
     options.add_session_config_entry('session.intra_op.allow_spinning', '1')
     options.add_session_config_entry('session.force_spinning_stop', '1')
+    # Of the session's own threads; the thread that asks is set for each run, see `denormals`.
+    options.add_session_config_entry('session.set_denormal_as_zero', '1')
     # Lengths differ from step to step: plans of memory by shape would only pile up.
     options.enable_mem_pattern = False
     options.log_severity_level = 3

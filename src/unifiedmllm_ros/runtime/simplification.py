@@ -14,7 +14,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from unifiedmllm_ros.runtime.early_selection import select_early
 from unifiedmllm_ros.runtime.onnx_files import drop_unused, products
+from unifiedmllm_ros.runtime.rotations import Heads, fuse_rotations
 
 HALF_TURN: Final = 'half_turn'
 """Name of the matrix that turns rotary embeddings."""
@@ -23,18 +25,29 @@ NARROW: Final = 256
 _TYPES: Final = {'fp32': np.float32, 'fp16': np.float16}
 
 
-def simplify(model: Any, arithmetic: str, head_width: int, merge: bool = False) -> None:
+def simplify(
+    model: Any,
+    arithmetic: str,
+    head_width: int,
+    merge: bool = False,
+    rotating: Heads | None = None,
+) -> None:
     """Rewrite an ONNX model in place.
 
     arithmetic: what it computes in, 'fp32', 'fp16' or 'bf16'. head_width: of an attention head.
     merge: make one product of narrow ones; then matrices are no longer those of the model.
+    rotating: heads, where the engine has the operator RotaryEmbedding.
     """
     _divide_by_roots(model.graph)
     if arithmetic in _TYPES:  # NumPy knows no other
         _turn_by_products(model.graph, _TYPES[arithmetic], head_width // 2)
+        if rotating:
+            fuse_rotations(model.graph, HALF_TURN, head_width // 2, rotating)
         if merge:
             _add_within_products(model.graph)
             _merge_products(model.graph)
+    _drop_unread(model.graph)  # or what nobody reads would seem to need all positions
+    select_early(model.graph)
     _drop_unread(model.graph)
     drop_unused(model)
 

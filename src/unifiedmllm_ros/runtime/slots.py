@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Final, Protocol
 from weakref import WeakSet
 
@@ -214,5 +215,5 @@ def _order(row: Row, shown: int, said: int) -> Slots:
 
 def split(logits: Array, rows: Sequence[Row]) -> list[Array]:
     """Cut the logits of a step into those of its rows."""
-    ends = np.cumsum([row.wanted for row in rows])
-    return np.split(logits, ends[:-1])
+    ends = list(accumulate(row.wanted for row in rows))
+    return [logits[end - row.wanted : end] for row, end in zip(rows, ends, strict=True)]

@@ -79,6 +79,7 @@ class TorchEngine:
             import torch
 
             from unifiedmllm_ros.model.modeling import UnifiedMLLMForConditionalGeneration
+            from unifiedmllm_ros.model.precision import convert
         except ModuleNotFoundError as error:
             raise MissingExtraError.naming(error.name or 'torch', 'train') from error
         if device == 'auto':
@@ -92,7 +93,7 @@ class TorchEngine:
             )
         model = UnifiedMLLMForConditionalGeneration.from_pretrained(folder)
         try:
-            model = model.to(device=device, dtype=getattr(torch, dtype.removeprefix('torch.')))
+            model = convert(model, getattr(torch, dtype.removeprefix('torch.'))).to(device)
         except torch.OutOfMemoryError as error:
             raise GpuMemoryError(
                 f'{folder}: out of GPU memory ({error}); choose the backend onnxruntime'

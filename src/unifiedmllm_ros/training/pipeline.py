@@ -25,6 +25,7 @@ from unifiedmllm_ros.model.efficientnet import EfficientNetLite0
 from unifiedmllm_ros.model.folding import fold_batch_norms
 from unifiedmllm_ros.model.mask_network import MaskNetwork
 from unifiedmllm_ros.model.modeling import UnifiedMLLMForConditionalGeneration
+from unifiedmllm_ros.model.precision import convert
 from unifiedmllm_ros.model.processing import UnifiedMLLMProcessor
 from unifiedmllm_ros.model.regions import Regions, mirror
 from unifiedmllm_ros.model.tokenizer import build_tokenizer
@@ -307,12 +308,12 @@ def export(shop: Workshop, out: Path, data: Path, scenes: Sequence[SceneRecord])
     folder = out / NANO
     # The head's norms stay: they must go on learning where a training starts from this model.
     fold_batch_norms(model.image_tower.encoder.backbone)
-    model.half().save_pretrained(folder)
+    convert(model, torch.float16).save_pretrained(folder)
     embedded_adapter.remove(folder)  # that of stage 3 was learnt on other weights
     processor = shop.processor()
     shown = [read_picture(data, scene) for scene in scenes[:PICTURES]]
     examples = [Example(processor.pixels(picture), ()) for picture in shown]
-    export_model(model.float(), NANO, folder / 'onnx', examples=examples, int8_vision=True)
+    export_model(model, NANO, folder / 'onnx', examples=examples, int8_vision=True)
     processor.save_pretrained(folder)
     mask = MaskNetwork()
     mask.load_state_dict(torch.load(shop.folder / 'mask.pt', weights_only=True)['model'])
