@@ -112,7 +112,7 @@ def test_a_sequence_among_many_others_gets_buffers_of_its_own(engine: OnnxEngine
     base = engine.new_cache()
     engine.step([1, 2], base)
     others = [base.fork() for _ in range(12)]
-    engine.step_all([Row([3] * 30, other, last=1) for other in others])
+    engine.step_all([Row([3 + place] * 30, other, last=1) for place, other in enumerate(others)])
     crowded = others[0].buffers
     engine.step([4], others[0])
     assert others[0].buffers is not crowded

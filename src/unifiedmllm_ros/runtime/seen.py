@@ -51,10 +51,11 @@ def _shared(prompts: Sequence[list[int]]) -> int:
 def resume_all(
     seen: Sequence[ImageFeatures], prompts: Sequence[list[int]], opening: Context
 ) -> list[tuple[Context, int]]:
-    """Return for each prompt a context that it goes on, and how much of it was computed before.
+    """Return for each prompt a context that it goes on, and how much of it others compute.
 
     seen: the image of each prompt. What several prompts about one image have in common is
-    computed here, once, for all images in one pass.
+    computed once: in the step that appends them where the engine joins beginnings, else here, for
+    all images in one pass.
     """
     groups: dict[int, list[int]] = {}
     for place, features in enumerate(seen):
@@ -69,9 +70,8 @@ def resume_all(
         contexts |= dict.fromkeys(others, (context, shared))
         if context.length < shared <= context.length + context.room:
             missing.append((context, own[0][context.length : shared], 1))
-    if missing:
+    if missing and not opening.engine.info.joins:
         append_all(missing)
-    for places in groups.values():
-        if len(places) > 1:
-            contexts |= {place: (contexts[place][0].fork(), contexts[place][1]) for place in places}
+    for _, *others in groups.values():
+        contexts |= {place: (contexts[place][0].fork(), contexts[place][1]) for place in others}
     return [contexts[place] for place in range(len(seen))]

@@ -27,6 +27,7 @@ SLACK: Final = 128
 
 ROOM: Final = 8
 """Slots set up beforehand for each further sequence of a step."""
+_NONE: Final = np.zeros(0, np.int64)
 
 
 class SlotCache:
@@ -104,9 +105,63 @@ class Inputs:
             row.cache.slots = np.concatenate((row.cache.slots, slots))
 
 
-def new_positions(rows: Sequence[Row]) -> int:
-    """Return by how many positions a step lets sequences grow, all together."""
-    return sum(row.new for row in rows)
+@dataclass(frozen=True)
+class Part:
+    """What a step computes of a row: all of it, or what is behind a beginning that another has.
+
+    like: place of the row that has it. ids, pictures: of the beginning. shared: its positions.
+    """
+
+    row: Row
+    like: int = 0
+    ids: int = 0
+    pictures: int = 0
+    shared: int = 0
+
+    @property
+    def new(self) -> int:
+        """Positions that are computed."""
+        return self.row.new - self.shared
+
+    def own(self) -> Row:
+        """Return what is computed as a row."""
+        row = self.row
+        pictures = [(before - self.ids, f) for before, f in row.pictures[self.pictures :]]
+        return Row(row.ids[self.ids :], row.cache, pictures, row.wanted)
+
+
+def parts_of(rows: Sequence[Row]) -> list[Part]:
+    """Divide a step: what rows of equal sequences begin with alike is computed once."""
+    parts: list[Part] = []
+    firsts: list[int] = []
+    for row in rows:
+        like = next((p for p in firsts if _equal(rows[p].cache, row.cache)), None)
+        if like is None:
+            firsts.append(len(parts))
+            parts.append(Part(row))
+        else:
+            parts.append(_part(row, like, rows[like]))
+    return parts
+
+
+def _equal(one: SlotCache, other: SlotCache) -> bool:
+    """Return whether two caches hold the same sequence, for it lies in the same slots."""
+    return one.buffers is other.buffers and np.array_equal(one.slots, other.slots)
+
+
+def _part(row: Row, like: int, first: Row) -> Part:
+    # Each row keeps the ids that it wants logits of.
+    most = min(len(row.ids) - row.wanted, len(first.ids) - first.wanted)
+    pairs = zip(row.ids[:most], first.ids[:most], strict=True)
+    ids = next((place for place, (one, other) in enumerate(pairs) if one != other), most)
+    pictures = shared = 0
+    for one, other in zip(row.pictures, first.pictures, strict=False):
+        if one[0] != other[0] or one[1] is not other[1] or one[0] >= ids:
+            break
+        pictures, shared = pictures + 1, shared + len(one[1])
+    for each in (row, first):  # up to the first picture that is not shared
+        ids = min([ids, *(before for before, _ in each.pictures[pictures:])])
+    return Part(row, like, ids, pictures, ids + shared)
 
 
 def together(rows: Sequence[Row], most: int) -> Iterator[Sequence[Row]]:
@@ -119,8 +174,8 @@ def together(rows: Sequence[Row], most: int) -> Iterator[Sequence[Row]]:
         yield rows
 
 
-def shared_buffers(rows: Sequence[Row], mover: Mover) -> Any:
-    """Return buffers that hold all sequences of a step and have room for what it appends.
+def shared_buffers(rows: Sequence[Row], new: int, mover: Mover) -> Any:
+    """Return buffers that hold all sequences of a step and have room for `new` slots.
 
     They are those that the sequences have already, unless these differ, are full or dirty, or
     belong to others for the most part: then the sequences move to new ones.
@@ -128,16 +183,16 @@ def shared_buffers(rows: Sequence[Row], mover: Mover) -> Any:
     buffers: SlotBuffers = rows[0].cache.buffers
     if not buffers.dirty and all(row.cache.buffers is buffers for row in rows):
         used = buffers.used
-        fits = used + new_positions(rows) <= buffers.capacity
+        fits = used + new <= buffers.capacity
         if fits and used <= SLACK + 2 * sum(row.cache.length for row in rows):
             return buffers
-    return _moved(rows, mover)
+    return _moved(rows, new, mover)
 
 
-def _moved(rows: Sequence[Row], mover: Mover) -> Any:
+def _moved(rows: Sequence[Row], new: int, mover: Mover) -> Any:
     parts = [(buffers, caches, _union(caches)) for buffers, caches in _by_buffers(rows)]
     held = sum(len(slots) for _, _, slots in parts)
-    capacity = held + new_positions(rows) + ROOM * (len(rows) - 1)
+    capacity = held + new + ROOM * (len(rows) - 1)
     target = mover.gather([(buffers, slots) for buffers, _, slots in parts], capacity)
     start = 0
     for _, caches, slots in parts:
@@ -148,9 +203,9 @@ def _moved(rows: Sequence[Row], mover: Mover) -> Any:
 
 
 def _fit(rows: Sequence[Row], most: int) -> bool:
-    new = new_positions(rows)
-    if sum(row.cache.length for row in rows) + new <= most:  # as if nothing were shared
+    if sum(row.cache.length + row.new for row in rows) <= most:  # as if nothing were shared
         return True
+    new = sum(part.new for part in parts_of(rows))
     return sum(len(_union(caches)) for _, caches in _by_buffers(rows)) + new <= most
 
 
@@ -167,27 +222,30 @@ def _union(caches: Sequence[SlotCache]) -> Slots:
     return np.unique(np.concatenate([cache.slots for cache in caches]))
 
 
-def inputs(rows: Sequence[Row], buffers: SlotBuffers, nothing: Array) -> Inputs:
+def inputs(parts: Sequence[Part], buffers: SlotBuffers, nothing: Array) -> Inputs:
     """Return what a step gets: visual tokens of all rows first, then the ids of all.
 
     nothing: visual tokens (0, D) where no row has any. Logits come row by row.
     """
-    start, new = buffers.used, new_positions(rows)
+    rows = [part.own() for part in parts]
+    start, new = buffers.used, sum(row.new for row in rows)
     pictures = [features for row in rows for _, features in row.pictures] or [nothing]
     shown, said = 0, new - sum(len(row.ids) for row in rows)
     places = np.empty(new, np.int64)
     visible = np.zeros((new, buffers.capacity), np.bool_)
-    slots, wanted = [], []
-    for row in rows:
+    slots: list[Slots] = []
+    wanted = []
+    for part, row in zip(parts, rows, strict=True):
         index = _order(row, shown, said)
         shown, said = shown + row.visual, said + len(row.ids)
-        held, count = row.cache.slots, len(index)
+        begun = slots[part.like][: part.shared] if part.shared else _NONE
+        held, count = np.concatenate((row.cache.slots, begun)), len(index)
         places[index] = np.arange(len(held), len(held) + count)
         seen = np.zeros((count, buffers.capacity), np.bool_)
         seen[:, held] = True
         seen[:, start + index] = np.tri(count, dtype=np.bool_)
         visible[index] = seen
-        slots.append(start + index)
+        slots.append(np.concatenate((begun, start + index)))
         wanted.append(np.arange(said - row.wanted, said))
     arrays: dict[str, np.ndarray] = {
         'input_ids': np.asarray([[token for row in rows for token in row.ids]], np.int64),
