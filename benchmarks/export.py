@@ -9,7 +9,6 @@ it was at.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections import Counter
@@ -20,6 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from benchmarks.frames import sample_recording
+from benchmarks.state import state
 from unifiedmllm_ros.evaluation.metrics import matched_ious
 from unifiedmllm_ros.evaluation.sample_questions import sample_questions
 from unifiedmllm_ros.locations import model_folder
@@ -47,7 +47,7 @@ def run() -> dict[str, Any]:
     from unifiedmllm_ros.runtime.torch_engine import TorchEngine
 
     folder = model_folder(MODEL)
-    kept = CACHE / _state(folder)
+    kept = CACHE / state(*sorted(folder.glob('*.safetensors')))
     model = UnifiedMLLMForConditionalGeneration.from_pretrained(folder).float()
     samples, reference = sample_questions(FRAMES), TorchEngine(model, MODEL)
     expected = _once(kept / 'torch', lambda: export_check.answers(reference, folder, samples))
@@ -109,16 +109,6 @@ def _once(place: Path, make: Callable[[], Any]) -> Any:
         unfinished.write_text(json.dumps(make()))
         unfinished.rename(file)
     return json.loads(file.read_text())
-
-
-def _state(folder: Path) -> str:
-    """Name of what rows depend on: the model, and the code that exports and answers."""
-    import unifiedmllm_ros.runtime
-
-    digest = hashlib.sha256((folder / 'model.safetensors').read_bytes())
-    for file in sorted(Path(unifiedmllm_ros.runtime.__file__).parent.glob('*.py')):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
 
 
 def _scenes() -> Path:

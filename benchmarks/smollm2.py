@@ -15,6 +15,8 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
+from benchmarks.state import state
+
 GGUF: Final = 'SmolLM2-135M-Instruct.Q4_1.gguf'
 CACHE: Final = Path(__file__).parents[1] / '.cache' / 'bench' / 'smollm2'
 PROMPT, ANSWER, ROUNDS = 128, 48, 5
@@ -118,9 +120,7 @@ def _exported(bits: Bits) -> Any:
 
 
 def _folder(bits: Bits) -> Path:
-    from unifiedmllm_ros.runtime.manifest import FORMAT
-
-    return CACHE / f'int{bits}.{FORMAT}'
+    return CACHE / f'int{bits}.{state(source())}'
 
 
 def _export(folder: Path, bits: Bits) -> Any:
