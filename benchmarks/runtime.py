@@ -186,7 +186,7 @@ def first_answer() -> dict[str, Any]:
 def encoder_threads() -> dict[str, Any]:
     """The vision graph alone, by threads and by how long idle ones look for work before they sleep.
 
-    The runtime's do not look at all: on a busy machine they would take time from other processes.
+    The runtime's look while a graph runs: between runs they would take the cores from others.
     """
     from unifiedmllm_ros.runtime.onnx_session import PROVIDERS, onnxruntime
 

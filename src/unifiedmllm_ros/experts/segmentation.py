@@ -24,6 +24,7 @@ from unifiedmllm_ros.experts.base import (
 )
 from unifiedmllm_ros.experts.crops import CROP, MARGIN, crop_box, crop_window, paste_logits
 from unifiedmllm_ros.masks import Mask
+from unifiedmllm_ros.runtime.onnx_session import spin_while_running
 
 __all__ = ['CROP', 'MARGIN', 'MaskNetwork', 'crop_box', 'crop_window']
 
@@ -111,6 +112,7 @@ def _session(data: bytes, path: Path, threads: int) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # failures are raised, not also printed
+    spin_while_running(options)
     try:
         session = onnxruntime.InferenceSession(data, options, providers=['CPUExecutionProvider'])
     except Exception as error:  # onnxruntime's errors share no public base class

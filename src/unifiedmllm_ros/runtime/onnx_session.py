@@ -91,16 +91,23 @@ def _session_options(runtime: Any, threads: int) -> Any:
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    # Threads that sleep between operators are woken too late, threads that spin between runs take
-    # the cores from the camera and the publishers: they spin while the graph runs, and no longer.
-    options.add_session_config_entry('session.intra_op.allow_spinning', '1')
-    options.add_session_config_entry('session.force_spinning_stop', '1')
+    spin_while_running(options)
     # Of the session's own threads; the thread that asks is set for each run, see `denormals`.
     options.add_session_config_entry('session.set_denormal_as_zero', '1')
     # Lengths differ from step to step: plans of memory by shape would only pile up.
     options.enable_mem_pattern = False
     options.log_severity_level = 3
     return options
+
+
+def spin_while_running(options: Any) -> None:
+    """Let a session's idle threads look for work while a graph runs, and no longer.
+
+    Threads that sleep between operators are woken too late. Threads that spin between runs take
+    the cores from the camera, the publishers and the next graph.
+    """
+    options.add_session_config_entry('session.intra_op.allow_spinning', '1')
+    options.add_session_config_entry('session.force_spinning_stop', '1')
 
 
 def failed(error: Exception, graph: str, provider: str) -> Exception:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unifiedmllm_ros.errors import ModelError, ModelFileError
+from unifiedmllm_ros.runtime.onnx_session import spin_while_running
 
 
 def dis_flow(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -33,6 +34,7 @@ class _Network:
         self._name, self._path = name, path
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # failures are raised, not also printed
+        spin_while_running(options)
         try:
             self._session = onnxruntime.InferenceSession(
                 path.read_bytes(), options, providers=['CPUExecutionProvider']
