@@ -20,11 +20,14 @@ import numpy as np
 from benchmarks import smollm2
 from benchmarks.frames import percentiles, sample_frames, sample_recording
 from benchmarks.race import Side, race
+from benchmarks.timed_engine import TimedEngine, medians, parts
 from benchmarks.transformers_eager import THREADS, ours, transformers
 from unifiedmllm_ros.errors import UnifiedMLLMError
 from unifiedmllm_ros.locations import model_folder
+from unifiedmllm_ros.model.processing import UnifiedMLLMProcessor
 from unifiedmllm_ros.perception import Answer, Perceiver, Request
 from unifiedmllm_ros.runtime.manifest import Manifest
+from unifiedmllm_ros.runtime.onnx_engine import OnnxEngine
 from unifiedmllm_ros.runtime.unified import UnifiedModel
 
 FRAMES = 6
@@ -138,17 +141,22 @@ def together(rounds: list[list[tuple[Any, str]]]) -> dict[str, Any]:
     Each side drafts from what it has answered itself. The sides take turns round by round.
     """
     folder = model_folder('tabletop-nano')
-    models = [UnifiedModel.load(folder, threads=THREADS) for _ in range(2)]
+    engines = [TimedEngine(OnnxEngine.load(folder / 'onnx', threads=THREADS)) for _ in range(2)]
+    processor = UnifiedMLLMProcessor.from_pretrained(folder)
+    models = [UnifiedModel(engine, processor) for engine in engines]
     shared, single = (Perceiver(model) for model in models)
+    where: list[dict[str, float]] = []
     times: dict[str, list[float]] = {'shared': [], 'separate': []}
     equal = count = 0
     for asked in rounds:
+        engines[0].clear()
         start = time.perf_counter()
         requests = [Request(question, image=image, execute=False) for image, question in asked]
         answers = dict(shared.ask_all(requests))
         middle = time.perf_counter()
         alone = [_alone(single, image, question) for image, question in asked]
         times['shared'].append((middle - start) * 1000)
+        where.append(parts(engines[0], times['shared'][-1]))
         times['separate'].append((time.perf_counter() - middle) * 1000)
         equal += sum(_text(answers[place]) == text for place, text in enumerate(alone))
         count += len(alone)
@@ -157,6 +165,7 @@ def together(rounds: list[list[tuple[Any, str]]]) -> dict[str, Any]:
     return {
         'questions': len(rounds[0]),
         **{f'{name}_ms': percentiles(values) for name, values in times.items()},
+        'shared_parts_ms': medians(where[1:]),
         'speedup_p50': round(float(np.median(times['separate']) / np.median(times['shared'])), 2),
         'equal_answers': equal / count,
         'passes': {

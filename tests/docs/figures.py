@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.docs.export_tables import export
 from tests.docs.measures import MEASURES
-from tests.docs.runtime_tables import runtime
+from tests.docs.runtime_tables import runtime, together
 from tests.docs.tables import ROOT, Parts, table, write
 from tests.docs.training_tables import ablation, third_stage
 from tests.docs.training_tables import speed as training_speed
@@ -116,6 +116,7 @@ FIGURES: Parts = {
         'tests': tests,
         'speed': speed,
         'runtime': runtime,
+        'together': together,
         'export': export,
         'machine': machine,
     },

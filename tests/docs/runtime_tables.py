@@ -1,4 +1,4 @@
-"""The table of the runtime's figures, from benchmarks/results/runtime.json."""
+"""The tables of the runtime's figures, from benchmarks/results/runtime.json."""
 
 from __future__ import annotations
 
@@ -17,6 +17,18 @@ def runtime() -> str:
     report = json.loads(FILE.read_text(encoding='utf-8'))
     rows = [*_answers(report), *_smollm2(report['smollm2']), *_gpu(report['gpu'])]
     return table(('what', 'measured', 'against', 'measured', 'ratio', 'mark'), rows)
+
+
+def together() -> str:
+    """Where the time of ten questions about one frame goes."""
+    report = json.loads(FILE.read_text(encoding='utf-8'))['questions_about_one_frame']
+    parts, names = report['shared_parts_ms'], {
+        'encode': 'the encoder',
+        'first_pass': 'the pass over all questions',
+        'later_passes': 'passes over the answers',
+        'rest': 'the rest: pixels, words, grammar, answers',
+    }  # fmt: skip
+    return table(('part', 'p50 ms'), [(names[part], f'{ms:.1f}') for part, ms in parts.items()])
 
 
 def _answers(report: dict[str, Any]) -> list[tuple[str, ...]]:
