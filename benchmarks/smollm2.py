@@ -8,6 +8,7 @@ and the output layer with 8. What is made is kept under .cache/ for the next run
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -114,6 +115,8 @@ def _exported(bits: Bits) -> Any:
 
     folder = _folder(bits)
     if not (folder / MANIFEST_FILE).is_file():
+        for old in folder.parent.glob(f'int{bits}.*'):
+            shutil.rmtree(old)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / MANIFEST_FILE).write_text(_export(folder, bits).model_dump_json())
     return Manifest.load(folder)

@@ -7,11 +7,12 @@ from pathlib import Path
 
 
 def state(*files: Path) -> str:
-    """Return a name for the runtime's code and for files, another one where any of it changed."""
-    import unifiedmllm_ros.runtime
+    """Return a name for the code of models and runtime and for files, another where any changed."""
+    import unifiedmllm_ros
 
     digest = hashlib.sha256()
-    code = sorted(Path(unifiedmllm_ros.runtime.__file__).parent.glob('*.py'))
+    package = Path(unifiedmllm_ros.__file__).parent
+    code = sorted(file for part in ('model', 'runtime') for file in (package / part).glob('*.py'))
     for file in (*files, *code):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]

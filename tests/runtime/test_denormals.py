@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from .conftest import TinyModel
 
 DENORMAL = np.float32(1e-40)
 known = pytest.mark.skipif(
-    denormals._LIBRARY is None, reason='only on x86-64 Linux is known how to set it'
+    not denormals.known(), reason='only on x86-64 Linux is known how to set it'
 )
 
 
@@ -56,9 +57,25 @@ def test_elsewhere_nothing_is_changed(monkeypatch: pytest.MonkeyPatch) -> None:
         assert kept()
 
 
-def test_an_engine_leaves_the_settings_of_its_thread(tiny: TinyModel) -> None:
+def test_an_engine_computes_flushed_and_leaves_its_thread_as_it_was(tiny: TinyModel) -> None:
     engine = OnnxEngine.load(tiny.folder / 'onnx', threads=2)
     assert kept()
+    found: list[bool] = []
+    engine._encoders['vision'] = Watched(engine._encoders['vision'], found)
+    engine._decoder._session = Watched(engine._decoder._session, found)
     engine.encode_image(np.zeros((1, 3, *engine.manifest.image_size), np.float32))
     engine.step([1, 2, 3], engine.new_cache())
     assert kept()
+    assert found == [not denormals.known()] * 2
+
+
+class Watched:
+    """A session that notes whether denormals are kept where it runs."""
+
+    def __init__(self, session: Any, found: list[bool]) -> None:
+        self._session, self._found = session, found
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ('run', 'run_with_iobinding'):
+            self._found.append(kept())
+        return getattr(self._session, name)

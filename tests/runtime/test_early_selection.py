@@ -107,10 +107,11 @@ def test_what_others_read_is_computed_for_all() -> None:
         helper.make_node('Softmax', ['x'], ['last'], axis=1),
         helper.make_node('Concat', ['x', 'x'], ['last'], axis=1),
         helper.make_node('MatMul', ['square', 'x'], ['last']),
+        helper.make_node('Mul', ['x', 'two'], ['last']),
     ],
-    ids=['softmax over positions', 'more positions', 'positions mixed'],
+    ids=['softmax', 'more positions', 'positions mixed', 'an input of the graph'],
 )
-def test_operators_that_mix_positions_stay(node: Any) -> None:
+def test_operators_that_mix_positions_or_cannot_be_moved_stay(node: Any) -> None:
     model = graph([node])
     square = np.random.default_rng(2).random((4, 4), np.float32)
     model.graph.initializer.append(numpy_helper.from_array(square, 'square'))
@@ -118,6 +119,21 @@ def test_operators_that_mix_positions_stay(node: Any) -> None:
     select_early(model.graph)
     assert order(model) == before
     assert np.array_equal(run(model)[0], expected[0])
+
+
+def test_a_mean_over_positions_is_taken_over_all() -> None:
+    nodes = [
+        helper.make_node('CumSum', ['x', 'row_axis'], ['start']),
+        helper.make_node('ReduceMean', ['start', 'rows_axis'], ['mean'], keepdims=1),
+        helper.make_node('Sub', ['start', 'mean'], ['last']),
+    ]
+    model = graph(nodes)
+    model.graph.initializer.append(numpy_helper.from_array(np.array(1), 'row_axis'))
+    expected = run(model)
+    # Its result has no positions to select, so that nothing can be moved.
+    select_early(model.graph)
+    assert order(model)[:3] == ['CumSum', 'ReduceMean', 'Sub']
+    assert np.allclose(run(model)[0], expected[0], rtol=1e-6)
 
 
 def test_a_graph_that_selects_in_another_way_stays() -> None:

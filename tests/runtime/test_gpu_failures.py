@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from tests.runtime import emulated_tensorrt as emulated
 from unifiedmllm_ros.errors import BackendError, EngineFileError, GpuMemoryError, ModelError
-from unifiedmllm_ros.model.protocol import Conversation
+from unifiedmllm_ros.model.protocol import Conversation, Question
 from unifiedmllm_ros.runtime.backends import Machine, next_engine
 from unifiedmllm_ros.runtime.gpu import Gpu
 from unifiedmllm_ros.runtime.manifest import Manifest
@@ -69,6 +70,27 @@ def test_out_of_memory_at_a_question_goes_on_with_the_next_engine(
     # The frame that the first engine saw is asked about again without it.
     assert answer(short, features) == expected
     assert heard == ['the decoder graph: out of GPU memory']
+
+
+@pytest.mark.parametrize('after', [1, 2])
+def test_questions_asked_together_go_on_with_the_next_engine(
+    tiny: TinyModel, model: UnifiedModel, after: int
+) -> None:
+    short = model_of(
+        tiny, 'step_all', after, lambda *_: OnnxEngine.load(tiny.folder / 'onnx', threads=1)
+    )
+    short._engine._engine._info = replace(short._engine.info, shares_prefixes=False)
+    questions = [QUESTION, Conversation('how many bowls?')]
+    expected = [
+        ''.join(chunk.text for chunk in model.stream(model.encode(IMAGE), question))
+        for question in questions
+    ]
+    features, said = short.encode(IMAGE), ['', '']
+    for piece in short.stream_all([Question(features, question) for question in questions]):
+        assert piece.error is None
+        said[piece.place] += piece.chunk.text if piece.chunk else ''
+    assert said == expected
+    assert short.info.backend.startswith('onnxruntime')
 
 
 def test_a_half_said_answer_is_no_others_to_end(tiny: TinyModel) -> None:

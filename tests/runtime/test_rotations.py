@@ -104,6 +104,16 @@ def test_heads_that_are_changed_before_are_rotated_where_they_are() -> None:
     assert np.allclose(run(model), expected, atol=1e-5)
 
 
+def test_angles_that_come_after_the_heads_do_no_harm() -> None:
+    model = graph([TRANSPOSE], 'apart')
+    nodes = list(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend([*nodes[3:5], *nodes[:3], *nodes[5:]])
+    expected = run(model)
+    assert fused(model)['RotaryEmbedding'] == 1
+    assert np.allclose(run(model), expected, atol=1e-5)
+
+
 def test_what_is_no_rotation_stays() -> None:
     model = graph([TRANSPOSE], 'apart')
     next(node for node in model.graph.node if node.op_type == 'MatMul').input[0] = 'cos_all'

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from unifiedmllm_ros.runtime.engine import Row
 from unifiedmllm_ros.runtime.onnx_engine import OnnxEngine
-from unifiedmllm_ros.runtime.slots import parts_of
+from unifiedmllm_ros.runtime.slots import suffixes_of
 
 from .conftest import HIDDEN, VISUAL_TOKENS, TinyModel
 
@@ -36,6 +36,16 @@ def some(draw: st.DrawFn) -> Drawn:
     return ids, shown, draw(st.integers(1, len(ids)))
 
 
+def spelled(row: Row) -> list[object]:
+    """The positions of a row in the order of its sequence: ids, and places in a picture."""
+    pictures, positions = dict(row.pictures), []
+    for place, token in enumerate(row.ids):
+        if place in pictures:
+            positions += [(id(pictures[place]), i) for i in range(VISUAL_TOKENS)]
+        positions.append(token)
+    return positions
+
+
 @settings(
     max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
 )
@@ -44,8 +54,10 @@ def test_rows_that_begin_alike_say_what_each_would_say_alone(
     drawn: list[Drawn], engine: OnnxEngine
 ) -> None:
     rows = rows_of(engine, drawn)
-    computed = sum(part.new for part in parts_of(rows))
-    assert computed <= sum(row.new for row in rows)
+    wanted = [spelled(row) for row in rows]
+    for suffix, mine in zip(suffixes_of(rows), wanted, strict=True):
+        assert mine[: suffix.prefix] == wanted[suffix.like][: suffix.prefix]
+        assert suffix.new == len(mine) - suffix.prefix
     together = engine.step_all(rows)
     later = engine.step_all([Row([7], row.cache) for row in rows])
     for row, said, next_said in zip(rows_of(engine, drawn), together, later, strict=True):
@@ -57,8 +69,8 @@ def test_rows_that_begin_alike_say_what_each_would_say_alone(
 def test_an_image_and_what_surrounds_it_are_computed_once(engine: OnnxEngine) -> None:
     same = ([10, 11, 12], [(1, 0)])
     rows = rows_of(engine, [([*same[0], 20, 30], same[1], 1), ([*same[0], 21], same[1], 1)])
-    first, second = parts_of(rows)
-    assert (first.shared, second.shared) == (0, 3 + VISUAL_TOKENS)
+    first, second = suffixes_of(rows)
+    assert (first.prefix, second.prefix) == (0, 3 + VISUAL_TOKENS)
     assert second.own().ids == [21]
     assert second.new == 1
 
@@ -76,20 +88,28 @@ def test_an_image_and_what_surrounds_it_are_computed_once(engine: OnnxEngine) ->
 )
 def test_what_differs_is_computed_for_each(engine: OnnxEngine, other: Drawn, shared: int) -> None:
     rows = rows_of(engine, [([10, 11, 12, 13], [(1, 0)], 1), other])
-    assert parts_of(rows)[1].shared == shared
+    assert suffixes_of(rows)[1].prefix == shared
 
 
 def test_rows_of_different_sequences_have_nothing_in_common(engine: OnnxEngine) -> None:
     rows = rows_of(engine, [([10, 11, 12], [], 1), ([10, 11, 12], [], 1)])
     engine.step([8], rows[1].cache)
-    assert [part.shared for part in parts_of(rows)] == [0, 0]
+    assert [suffix.prefix for suffix in suffixes_of(rows)] == [0, 0]
+
+
+def test_equal_rows_compute_what_each_wants_for_itself(engine: OnnxEngine) -> None:
+    rows = rows_of(engine, [([10, 11, 12, 13], [], 3), ([10, 11, 12, 13], [], 1)])
+    assert [suffix.new for suffix in suffixes_of(rows)] == [4, 1]
 
 
 def test_equal_slots_of_other_buffers_hold_another_sequence(engine: OnnxEngine) -> None:
     caches = [engine.new_cache() for _ in range(2)]
     for token, cache in enumerate(caches):
         engine.step([token], cache)
-    assert [part.shared for part in parts_of([Row([5, 6], c, last=1) for c in caches])] == [0, 0]
+    assert [suffix.prefix for suffix in suffixes_of([Row([5, 6], c, last=1) for c in caches])] == [
+        0,
+        0,
+    ]
 
 
 def test_a_beginning_that_is_cut_off_by_one_stays_for_the_other(

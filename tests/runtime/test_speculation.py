@@ -16,7 +16,7 @@ from unifiedmllm_ros.runtime.counts import Counts
 from unifiedmllm_ros.runtime.decoding import Asked, DecodedToken, Decoder
 from unifiedmllm_ros.runtime.grammar import Grammar
 from unifiedmllm_ros.runtime.onnx_engine import OnnxEngine
-from unifiedmllm_ros.runtime.speculation import Draft, Drafter, Rate
+from unifiedmllm_ros.runtime.speculation import Draft, Drafter, Rate, Rates
 from unifiedmllm_ros.runtime.unified import UnifiedModel
 
 from .conftest import TinyModel
@@ -34,7 +34,7 @@ class Fixed(Draft):
     """A draft that always proposes the rest of its guess."""
 
     def __init__(self, guess: Sequence[int], numbers: range = range(0)) -> None:
-        super().__init__(guess, numbers, Rate(1.0), Rate(1.0))
+        super().__init__(guess, numbers, Rates(Rate(1.0), Rate(1.0), Rate(1.0)))
 
 
 def answer(
@@ -162,6 +162,30 @@ def test_a_repeated_question_expects_its_last_answer_and_follows_moved_coordinat
     assert draft.ahead() == [13]
 
 
+def test_coordinates_that_stopped_paying_are_tried_again() -> None:
+    drafter = Drafter(NUMBERS)
+    answers = [[10, 150 + move, 11, 160 + move, 12] for move in (0, 1)]
+
+    def ask(turn: int, revised: bool) -> bool:
+        """Whether coordinates were proposed; the model says right or wrong things of them."""
+        draft, answer = drafter.draft([1]), answers[turn % 2]
+        proposed = len(draft.ahead()) > 1
+        for place, token in enumerate(answer):
+            draft.follow(token)
+            if place == 1:  # the first one is wrong, and only known of proposed ones
+                draft.ahead()
+                if proposed:
+                    draft.revise(1, [answer[3] if revised else 199] * 2)
+        drafter.learn([1], answer)
+        return proposed
+
+    drafter.learn([1], answers[1])
+    assert not all(ask(turn, revised=False) for turn in range(30))
+    tries = [ask(turn, revised=True) for turn in range(100)]
+    assert any(tries[:30])
+    assert all(tries[-20:])
+
+
 def test_coordinates_are_proposed_only_while_they_come_true() -> None:
     drafter = Drafter(NUMBERS)
     still, moved = [10, *[150, 11] * 10], [10, *[151, 11] * 10]
@@ -169,6 +193,7 @@ def test_coordinates_are_proposed_only_while_they_come_true() -> None:
         drafter.learn([1], said)
         draft = drafter.draft([1])
         for token in moved if said is still else still:
+            draft.ahead()
             draft.follow(token)
     assert drafter.draft([1]).ahead() == [10]
     drafter.learn([1], still)
@@ -181,7 +206,6 @@ def test_coordinates_are_proposed_only_while_they_come_true() -> None:
 
 def test_coordinates_ahead_become_what_the_model_says_in_their_place() -> None:
     draft = Fixed([10, 150, 11, 160, 12, 170, 13], NUMBERS)
-    assert draft.ahead(words_only=True) == [10]
     assert draft.ahead() == [10, 150, 11, 160, 12, 170, 13]
     for token in (10, 151):  # the model chose another than 150
         draft.follow(token)
@@ -191,6 +215,21 @@ def test_coordinates_ahead_become_what_the_model_says_in_their_place() -> None:
     draft.follow(161)
     draft.revise(0, [111, 162, 112, 172, 113])
     assert draft.ahead() == [12, 172, 13], 'what is behind is behind'
+
+
+def test_coordinates_are_left_out_of_a_crowded_pass_unless_they_stay_where_they_are() -> None:
+    rates = Rates()
+    for moved in (True, False):
+        for _ in range(20):
+            draft = Draft([10, 150, 11], NUMBERS, rates)
+            assert draft.ahead() == [10, 150, 11]
+            draft.follow(10)
+            draft.revise(1, [151 if moved else 150, 0])
+            draft.follow(151 if moved else 150)
+            draft.follow(11)
+        draft = Draft([10, 150, 11], NUMBERS, rates)
+        assert draft.ahead(crowded=True) == ([10] if moved else [10, 150, 11])
+        assert draft.ahead() == [10, 150, 11]
 
 
 def test_another_question_takes_the_words_of_its_own() -> None:

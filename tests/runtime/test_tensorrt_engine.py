@@ -12,6 +12,7 @@ import pytest
 
 from tests.runtime import emulated_tensorrt as emulated
 from unifiedmllm_ros.errors import EngineFileError, GpuMemoryError, InstructionError
+from unifiedmllm_ros.runtime.engine import Row
 from unifiedmllm_ros.runtime.engine_cache import EngineCache
 from unifiedmllm_ros.runtime.tensorrt_engine import TensorrtEngine
 from unifiedmllm_ros.runtime.tensorrt_plans import Plans, with_less_memory
@@ -105,6 +106,19 @@ def test_sequences_that_do_not_fit_one_buffer_part(
     blocks = len(cuda.blocks)
     check_steps_over_several(tiny, engine, lengths=(60, 50, 40), seed=4)
     assert len(cuda.blocks) > blocks
+
+
+def test_long_beginnings_that_are_alike_are_cut_like_others(
+    tiny: TinyModel, engine: TensorrtEngine
+) -> None:
+    rng = np.random.default_rng(5)
+    base, alike = (rng.integers(0, 1000, length).tolist() for length in (30, 54))
+    cache = engine.new_cache()
+    engine.step(base, cache)
+    rows = [Row([*alike, last], cache.fork(), last=1) for last in (7, 8, 9)]
+    for last, said in zip((7, 8, 9), engine.step_all(rows), strict=True):
+        expected = tiny.reference(None, [*base, *alike, last])[-1:]
+        assert np.allclose(said, expected, atol=1e-3)
 
 
 def test_decoding_steps_are_replayed_as_a_graph(

@@ -134,6 +134,39 @@ def test_one_of_several_questions_may_fail_or_be_cancelled(tiny: TinyModel) -> N
     assert pieces[-1] == Piece(0)
 
 
+@pytest.mark.parametrize('shares', [True, False])
+def test_an_image_is_computed_once_for_questions_asked_together(
+    tiny: TinyModel, shares: bool
+) -> None:
+    engine = OnnxEngine.load(tiny.folder / 'onnx', threads=1)
+    engine._info = dataclasses.replace(engine.info, shares_prefixes=shares)
+    model = UnifiedModel(engine, tiny.processor, max_tokens=40)
+    questions = ('find the red mug', 'how many bowls are there?', 'find the plate')
+    alone = [ask(model, model.encode(IMAGE), question) for question in questions]
+    shown = sum(tiny.processor.image_id == i for i in model.prompt(Conversation(questions[0])))
+    model.counts.reused = 0
+    features = model.encode(IMAGE)
+    said = [''] * len(questions)
+    for piece in model.stream_all([Question(features, Conversation(q)) for q in questions]):
+        said[piece.place] += piece.chunk.text if piece.chunk else ''
+    assert said == alone
+    assert model.counts.reused >= (len(questions) - 1) * shown
+
+
+def test_a_cancelled_first_question_does_not_take_the_image_away(model: UnifiedModel) -> None:
+    features = model.encode(IMAGE)
+    asked = [
+        Question(features, Conversation('find the red mug'), lambda: True),
+        Question(features, Conversation('find the green mug')),
+    ]
+    errors = [piece.error for piece in model.stream_all(asked) if piece.error]
+    assert [type(error) for error in errors] == [Cancelled]
+    before = model.counts.reused
+    ask(model, features, 'find the green mug')
+    whole = len(model.prompt(Conversation('find the green mug')))
+    assert model.counts.reused - before == whole - 1, 'all but the token that needs a pass'
+
+
 def test_images_matter(model: UnifiedModel) -> None:
     other = np.zeros_like(IMAGE)
     questions = ('find the mug', 'bowls', 'cup', 'plate')

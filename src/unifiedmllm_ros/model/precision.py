@@ -17,6 +17,6 @@ Module = TypeVar('Module', bound=nn.Module)
 def convert(module: Module, dtype: torch.dtype) -> Module:
     """Convert all floating-point parameters and stored buffers in place; returns the module."""
     for tensor in module.state_dict(keep_vars=True).values():
-        if tensor.is_floating_point():
+        if isinstance(tensor, torch.Tensor) and tensor.is_floating_point():
             tensor.data = tensor.data.to(dtype)
     return module

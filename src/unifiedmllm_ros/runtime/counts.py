@@ -17,9 +17,10 @@ class Counts:
     """Sums over answers.
 
     answers: begun. prompt: positions of their prompts, visual tokens included. reused: those of
-    them whose keys and values were in the cache. passes: of the decoder. tokens: of the answers.
-    forced: those of them that the grammar gave. drafted: tokens proposed by drafts. accepted:
-    those that the model chose too. seconds: spent on passes and choices.
+    them that were cached, or are computed for another question about the picture. passes: of the
+    decoder. tokens: of the answers. forced: those of them that the grammar gave. drafted: tokens
+    proposed by drafts. accepted: those that the model chose too. seconds: spent on passes and
+    choices.
     """
 
     answers: int = 0

@@ -137,9 +137,9 @@ class _Answer:
         """
         context = self.asked.context
         # A pass over several prompts takes as long as its arithmetic, where one over a few
-        # positions waits for the weights: coordinates are guessed once something is known of them.
-        words_only = not (alone or self.writing.begun)
-        self.guess = self.writing.guess(context.room - len(self._waiting), words_only)
+        # positions waits for the weights.
+        crowded = not (alone or self.writing.begun)
+        self.guess = self.writing.guess(context.room - len(self._waiting), crowded)
         return context, self._waiting + self.guess, 1 + len(self.guess)
 
     def take(self, logits: Array | None, counts: Counts) -> list[DecodedToken] | UnifiedMLLMError:
@@ -192,14 +192,14 @@ class Writing:
         """Whether there is a token of the answer."""
         return self._count > 0
 
-    def guess(self, room: int, words_only: bool = False) -> list[int]:
+    def guess(self, room: int, crowded: bool = False) -> list[int]:
         """Return at most `room` tokens that the draft expects next and the grammar allows.
 
-        words_only: up to the next coordinate.
+        crowded: see Draft.ahead.
         """
         guess: list[int] = []
         state = self._state
-        expected = [] if self._draft is None else self._draft.ahead(words_only)
+        expected = [] if self._draft is None else self._draft.ahead(crowded)
         for token in expected[:room]:
             closing = self._count + len(guess) >= self._limit
             if token == self._grammar.eos_id or not state.permits(token, closing):
@@ -294,7 +294,7 @@ def _room(context: Context, prompt: Sequence[int]) -> int:
 
 
 def _finite(logits: Array) -> bool:
-    return bool(np.isfinite(logits.sum()))
+    return bool(np.isfinite(logits).all())
 
 
 def _choose(logits: Array, mask: Mask) -> int:

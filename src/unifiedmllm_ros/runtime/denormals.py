@@ -39,6 +39,11 @@ def _library() -> Any:
 _LIBRARY: Final = _library()
 
 
+def known() -> bool:
+    """Return whether it is known here how to set a thread, and how to set it back."""
+    return _LIBRARY is not None
+
+
 @contextmanager
 def flushed() -> Iterator[None]:
     """Let this thread take denormal numbers for zero meanwhile, where that is known how to do.

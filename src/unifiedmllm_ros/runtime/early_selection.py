@@ -8,7 +8,7 @@ where the selection comes first. The numbers stay the same.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 _ELEMENTWISE: Final = frozenset(
@@ -33,11 +33,15 @@ def select_early(graph: Any, rows: str = 'rows') -> None:
     source, selected = pattern[0].input[0], pattern[-1].output[0]
     kept = [node for node in graph.node if not any(node is part for part in pattern)]
     constants = _constants(graph)
-    alone = _alone(kept, source, constants, [value.name for value in graph.output])
+    outputs = [value.name for value in graph.output]
+    alone = _alone(kept, source, constants, _axes(graph), outputs)
     if not alone:
         return
     made = {name for node in alone for name in node.output}
     given = {name for node in alone for name in node.input} - made - constants
+    makers = {name: node.op_type for node in kept for name in node.output}
+    if any(name not in makers or makers[name].startswith('Reduce') for name in given):
+        return  # what has no positions cannot be selected from
     nodes: list[Any] = []
     for node in kept:
         inside = any(node is other for other in alone)
@@ -73,7 +77,11 @@ def _selection(graph: Any, rows: str) -> list[Any] | None:
 
 
 def _alone(
-    nodes: Sequence[Any], source: str, constants: set[str], outputs: Sequence[str]
+    nodes: Sequence[Any],
+    source: str,
+    constants: set[str],
+    axes: Mapping[str, int],
+    outputs: Sequence[str],
 ) -> list[Any]:
     """Return the nodes that lead to `source` alone, and take each position by itself."""
     readers = Counter(name for node in nodes for name in node.input)
@@ -83,19 +91,32 @@ def _alone(
     for node in reversed(nodes):
         led = sum(inside[name] for name in node.output)
         used = sum(readers[name] for name in node.output)
-        if led and led == used and _takes_each(node, constants):
+        if led and led == used and _takes_each(node, constants, axes):
             found.append(node)
             inside.update(node.input)
     return found[::-1]
 
 
-def _takes_each(node: Any, constants: set[str]) -> bool:
+def _takes_each(node: Any, constants: set[str], axes: Mapping[str, int]) -> bool:
     if node.op_type in _ELEMENTWISE:
         return True
-    if node.op_type in ('MatMul', 'ReduceMean'):  # norms reduce the last axis, and no other
+    if node.op_type == 'MatMul':
         return node.input[1] in constants
+    if node.op_type == 'ReduceMean':
+        return len(node.input) > 1 and axes.get(node.input[1]) in (-1, 2)
     axis = next((attribute.i for attribute in node.attribute if attribute.name == 'axis'), None)
     return node.op_type in _WITHIN and axis in (-1, 2)
+
+
+def _axes(graph: Any) -> dict[str, int]:
+    """Return the constants that are a single axis."""
+    from onnx import TensorProto, numpy_helper
+
+    return {
+        tensor.name: int(numpy_helper.to_array(tensor).reshape(-1)[0])
+        for tensor in graph.initializer
+        if tensor.data_type == TensorProto.INT64 and list(tensor.dims) in ([], [1])
+    }
 
 
 def _constants(graph: Any) -> set[str]:

@@ -26,7 +26,7 @@ class EngineInfo:
     model: name of the model.
     device: 'cpu', 'cuda:0', ...
     max_length: longest sequence, visual tokens included, that one cache may hold.
-    joins: whether a step computes once what its rows begin with alike; else callers see to it.
+    shares_prefixes: whether a step computes once what its rows begin with alike; else callers do.
     state: what is to be said of it besides: an engine that was built or fell back to less.
     """
 
@@ -36,7 +36,7 @@ class EngineInfo:
     device: str
     max_length: int
     state: str = ''
-    joins: bool = False
+    shares_prefixes: bool = False
 
 
 class Cache(Protocol):

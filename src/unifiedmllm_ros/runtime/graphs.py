@@ -191,7 +191,7 @@ def grouped_attention(
     """
     batch, heads, new, width = query.shape
     groups = heads // key.shape[1]
-    if groups == 1:  # without the shapes engines see the scale as part of the product
+    if groups == 1:  # no reshape between scale and product, which ONNX Runtime then fuses
         scores = (query * scaling) @ key.transpose(2, 3)
         said = torch.softmax(scores + attention_mask, dim=-1) @ value
         return said.transpose(1, 2), None

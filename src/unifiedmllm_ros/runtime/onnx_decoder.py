@@ -92,9 +92,9 @@ class OnnxDecoder:
         return said
 
     def _run(self, rows: Sequence[Row]) -> list[Array]:
-        parts = slots.parts_of(rows)
-        buffers = slots.shared_buffers(rows, sum(part.new for part in parts), self)
-        given = slots.inputs(parts, buffers, self._nothing)
+        suffixes = slots.suffixes_of(rows)
+        buffers = slots.shared_buffers(rows, sum(suffix.new for suffix in suffixes), self)
+        given = slots.inputs(suffixes, buffers, self._nothing)
         binding = buffers.binding(self._session, self._manifest.cache_names)
         for name, values in given.arrays.items():  # `given` keeps them alive, the binding does not
             binding.bind_cpu_input(name, values)

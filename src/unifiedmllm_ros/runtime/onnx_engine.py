@@ -47,7 +47,7 @@ class OnnxEngine:
             model=manifest.model,
             device='cpu' if provider == 'cpu' else 'cuda:0',
             max_length=manifest.max_length,
-            joins=True,
+            shares_prefixes=True,
         )
 
     @classmethod

@@ -13,7 +13,7 @@ from unifiedmllm_ros.errors import (
     ModelError,
     ModelFileError,
 )
-from unifiedmllm_ros.runtime.denormals import flushed
+from unifiedmllm_ros.runtime.denormals import flushed, known
 
 PROVIDERS: Final = {'cpu': 'CPUExecutionProvider', 'cuda': 'CUDAExecutionProvider'}
 """What a user may name, and what ONNX Runtime calls it."""
@@ -92,8 +92,9 @@ def _session_options(runtime: Any, threads: int) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     spin_while_running(options)
-    # Of the session's own threads; the thread that asks is set for each run, see `denormals`.
-    options.add_session_config_entry('session.set_denormal_as_zero', '1')
+    if known():
+        # Of the session's own threads; the thread that asks is set for each run, see `denormals`.
+        options.add_session_config_entry('session.set_denormal_as_zero', '1')
     # Lengths differ from step to step: plans of memory by shape would only pile up.
     options.enable_mem_pattern = False
     options.log_severity_level = 3

@@ -46,11 +46,12 @@ def fuse_rotations(graph: Any, turn: str, half: int, heads: Heads) -> None:
     if not found:
         return
     readers = Counter(name for node in graph.node for name in node.input)
+    order = {name: place for place, node in enumerate(graph.node) for name in node.output}
     keys = {node.input[1] for node in graph.node if node.op_type == 'TensorScatter'}
     before: dict[str, Any] = {}
     for rotation in found:
         count = heads.keys if rotation.output in keys else heads.queries
-        place, node = _fused(rotation, makers, readers, count)
+        place, node = _fused(rotation, makers, readers, order, count)
         before[place] = node
     gone = {name for rotation in found for name in rotation.replaced}
     angles = {name for rotation in found for name in (rotation.cos, rotation.sin)}
@@ -76,7 +77,9 @@ def _rotation(node: Any, makers: dict[str, Any], turn: str) -> _Rotation | None:
         angles = [
             maker.input[0]
             for product in (straight, turned)
-            if (maker := makers.get(product.input[1])) is not None and maker.op_type == 'Unsqueeze'
+            if (maker := makers.get(product.input[1])) is not None
+            and maker.op_type == 'Unsqueeze'
+            and maker.input[0] in makers
         ]
         if straight.input[0] == source and source in makers and len(angles) == 2:
             parts = (half_turn, straight, turned, node)
@@ -85,12 +88,16 @@ def _rotation(node: Any, makers: dict[str, Any], turn: str) -> _Rotation | None:
 
 
 def _fused(
-    rotation: _Rotation, makers: dict[str, Any], readers: Counter[str], heads: int
+    rotation: _Rotation,
+    makers: dict[str, Any],
+    readers: Counter[str],
+    order: dict[str, int],
+    heads: int,
 ) -> tuple[str, Any]:
     """Return a node, and the output of the one that it comes before.
 
     Where x is (1, T, heads * width) reshaped and transposed, and nothing else, it is rotated as
-    it was before that.
+    it was before that, if the angles are there by then.
     """
     from onnx import helper
 
@@ -103,6 +110,7 @@ def _fused(
         and reshape is not None
         and reshape.op_type == 'Reshape'
         and readers[reshape.output[0]] == 1
+        and max(order[rotation.cos], order[rotation.sin]) < order[reshape.output[0]]
     ):
         flat = f'{out}_flat'
         inputs = [reshape.input[0], *angles]

@@ -106,22 +106,22 @@ class Inputs:
 
 
 @dataclass(frozen=True)
-class Part:
-    """What a step computes of a row: all of it, or what is behind a beginning that another has.
+class Suffix:
+    """What a step computes of a row: all of it, or what is behind a prefix that another row has.
 
-    like: place of the row that has it. ids, pictures: of the beginning. shared: its positions.
+    like: place of that row. ids, pictures: how many the prefix has. prefix: its positions.
     """
 
     row: Row
     like: int = 0
     ids: int = 0
     pictures: int = 0
-    shared: int = 0
+    prefix: int = 0
 
     @property
     def new(self) -> int:
         """Positions that are computed."""
-        return self.row.new - self.shared
+        return self.row.new - self.prefix
 
     def own(self) -> Row:
         """Return what is computed as a row."""
@@ -130,18 +130,18 @@ class Part:
         return Row(row.ids[self.ids :], row.cache, pictures, row.wanted)
 
 
-def parts_of(rows: Sequence[Row]) -> list[Part]:
+def suffixes_of(rows: Sequence[Row]) -> list[Suffix]:
     """Divide a step: what rows of equal sequences begin with alike is computed once."""
-    parts: list[Part] = []
+    suffixes: list[Suffix] = []
     firsts: list[int] = []
     for row in rows:
         like = next((p for p in firsts if _equal(rows[p].cache, row.cache)), None)
         if like is None:
-            firsts.append(len(parts))
-            parts.append(Part(row))
+            firsts.append(len(suffixes))
+            suffixes.append(Suffix(row))
         else:
-            parts.append(_part(row, like, rows[like]))
-    return parts
+            suffixes.append(_suffix(row, like, rows[like]))
+    return suffixes
 
 
 def _equal(one: SlotCache, other: SlotCache) -> bool:
@@ -149,19 +149,19 @@ def _equal(one: SlotCache, other: SlotCache) -> bool:
     return one.buffers is other.buffers and np.array_equal(one.slots, other.slots)
 
 
-def _part(row: Row, like: int, first: Row) -> Part:
-    # Each row keeps the ids that it wants logits of.
-    most = min(len(row.ids) - row.wanted, len(first.ids) - first.wanted)
+def _suffix(row: Row, like: int, first: Row) -> Suffix:
+    # The row keeps the ids that it wants logits of.
+    most = min(len(row.ids) - row.wanted, len(first.ids))
     pairs = zip(row.ids[:most], first.ids[:most], strict=True)
     ids = next((place for place, (one, other) in enumerate(pairs) if one != other), most)
-    pictures = shared = 0
+    pictures = visual = 0
     for one, other in zip(row.pictures, first.pictures, strict=False):
         if one[0] != other[0] or one[1] is not other[1] or one[0] >= ids:
             break
-        pictures, shared = pictures + 1, shared + len(one[1])
+        pictures, visual = pictures + 1, visual + len(one[1])
     for each in (row, first):  # up to the first picture that is not shared
         ids = min([ids, *(before for before, _ in each.pictures[pictures:])])
-    return Part(row, like, ids, pictures, ids + shared)
+    return Suffix(row, like, ids, pictures, ids + visual)
 
 
 def together(rows: Sequence[Row], most: int) -> Iterator[Sequence[Row]]:
@@ -203,9 +203,9 @@ def _moved(rows: Sequence[Row], new: int, mover: Mover) -> Any:
 
 
 def _fit(rows: Sequence[Row], most: int) -> bool:
-    if sum(row.cache.length + row.new for row in rows) <= most:  # as if nothing were shared
+    new = sum(row.new for row in rows)
+    if sum(row.cache.length for row in rows) + new <= most:  # as if nothing were shared
         return True
-    new = sum(part.new for part in parts_of(rows))
     return sum(len(_union(caches)) for _, caches in _by_buffers(rows)) + new <= most
 
 
@@ -222,12 +222,12 @@ def _union(caches: Sequence[SlotCache]) -> Slots:
     return np.unique(np.concatenate([cache.slots for cache in caches]))
 
 
-def inputs(parts: Sequence[Part], buffers: SlotBuffers, nothing: Array) -> Inputs:
+def inputs(suffixes: Sequence[Suffix], buffers: SlotBuffers, nothing: Array) -> Inputs:
     """Return what a step gets: visual tokens of all rows first, then the ids of all.
 
     nothing: visual tokens (0, D) where no row has any. Logits come row by row.
     """
-    rows = [part.own() for part in parts]
+    rows = [suffix.own() for suffix in suffixes]
     start, new = buffers.used, sum(row.new for row in rows)
     pictures = [features for row in rows for _, features in row.pictures] or [nothing]
     shown, said = 0, new - sum(len(row.ids) for row in rows)
@@ -235,10 +235,10 @@ def inputs(parts: Sequence[Part], buffers: SlotBuffers, nothing: Array) -> Input
     visible = np.zeros((new, buffers.capacity), np.bool_)
     slots: list[Slots] = []
     wanted = []
-    for part, row in zip(parts, rows, strict=True):
+    for suffix, row in zip(suffixes, rows, strict=True):
         index = _order(row, shown, said)
         shown, said = shown + row.visual, said + len(row.ids)
-        begun = slots[part.like][: part.shared] if part.shared else _NONE
+        begun = slots[suffix.like][: suffix.prefix] if suffix.prefix else _NONE
         held, count = np.concatenate((row.cache.slots, begun)), len(index)
         places[index] = np.arange(len(held), len(held) + count)
         seen = np.zeros((count, buffers.capacity), np.bool_)

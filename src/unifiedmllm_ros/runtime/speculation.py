@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 REMEMBERED: Final = 64
@@ -23,6 +23,7 @@ LONGEST: Final = 24
 """Tokens proposed at once."""
 _WORTH = 0.2  # share of right guesses from which a draft saves more than it costs
 _MEMORY = 0.9  # weight of the past in that share
+_FORGOTTEN = 0.02  # of it, with each draft that goes without: about every tenth tries again
 _WINDOW = 12  # tokens of a guess in which a lost place is looked for
 
 
@@ -41,35 +42,49 @@ class Rate:
         """Whether such guesses are worth proposing."""
         return self.share >= _WORTH
 
+    def forget(self) -> None:
+        """Go back towards the beginning, so that what stopped paying is tried again some time."""
+        self.share += _FORGOTTEN * (0.5 - self.share)
+
+
+@dataclass(frozen=True)
+class Rates:
+    """How often guesses were right: of words, of coordinates, and of coordinates as they were in
+    the answer that the draft is taken from, before the model had a say."""
+
+    words: Rate = field(default_factory=Rate)
+    places: Rate = field(default_factory=Rate)
+    still: Rate = field(default_factory=Rate)
+
 
 class Draft:
     """A guessed answer that follows the true one while it is written.
 
-    Guesses are graded whether they were proposed or not, so that a kind of guess which stopped
-    paying is taken up again once it would pay.
+    Words, and coordinates as they were, are graded whether they were proposed or not. Coordinates
+    that were not proposed, and are wrong, say nothing: the model had no say.
     """
 
-    def __init__(self, guess: Sequence[int], numbers: range, words: Rate, places: Rate) -> None:
-        """numbers: ids of coordinates. words, places: how often guesses of text, of coordinates
-        were right."""
-        self._guess = list(guess)
+    def __init__(self, guess: Sequence[int], numbers: range, rates: Rates) -> None:
+        """numbers: ids of coordinates. rates: of drafts of this kind; they learn from this one."""
+        self._guess, self._earlier = list(guess), tuple(guess)
         self._numbers = numbers
-        self._words, self._places = words, places
-        self._next = self._proposed = 0
+        self._rates = rates
+        self._next = self._proposed = self._unproposed = 0
         self._lost = False
 
-    def ahead(self, words_only: bool = False) -> list[int]:
+    def ahead(self, crowded: bool = False) -> list[int]:
         """Return the tokens expected next, as far as guessing pays; may be empty.
 
-        words_only: up to the next coordinate.
+        crowded: the pass has other answers to begin too. Then coordinates that will have moved
+        cost more than their revision saves, and are left out.
         """
-        self._proposed = self._next
-        if self._lost or not self._words.pays:
-            return []
-        expected = self._guess[self._next : self._next + LONGEST]
-        if self._places.pays and not words_only:
-            return expected
-        return expected[: next(self._coordinates(expected), len(expected))]
+        expected: list[int] = []
+        if not self._lost and self._rates.words.pays:
+            expected = self._guess[self._next : self._next + LONGEST]
+        if not (self._rates.still.pays if crowded else self._rates.places.pays):
+            expected = expected[: next(self._coordinates(expected), len(expected))]
+        self._proposed, self._unproposed = self._next, self._next + len(expected)
+        return expected
 
     def revise(self, first: int, said: Sequence[int]) -> None:
         """Put what the model says in the place of coordinates that are still ahead.
@@ -87,11 +102,14 @@ class Draft:
         if self._lost or expected is None:
             self._find(token)
             return
-        numbers = self._numbers
-        rate = self._places if expected in numbers and token in numbers else self._words
-        if not forced:
-            rate.add(expected == token)
-        if expected == token or rate is self._places:
+        placed = expected in self._numbers and token in self._numbers
+        if placed:
+            if self._next < self._unproposed or expected == token:
+                self._rates.places.add(expected == token)
+            self._rates.still.add(self._earlier[self._next] == token)
+        elif not forced:
+            self._rates.words.add(expected == token)
+        if expected == token or placed:
             self._next += 1
         else:
             self._find(token)
@@ -114,15 +132,19 @@ class Drafter:
         """numbers: ids of coordinates."""
         self._numbers = numbers
         self._answers: OrderedDict[tuple[int, ...], tuple[int, ...]] = OrderedDict()
-        # Of words and of coordinates.
-        self._repeated, self._adapted = (Rate(), Rate()), (Rate(), Rate())
+        self._repeated, self._adapted = Rates(), Rates()
 
     def draft(self, question: Sequence[int]) -> Draft:
         """Guess the answer to a question."""
         known = self._answers.get(tuple(question))
         if known is not None:
-            return Draft(known, self._numbers, *self._repeated)
-        return Draft(self._adapted_answer(question), self._numbers, *self._adapted)
+            return self._draft(known, self._repeated)
+        return self._draft(self._adapted_answer(question), self._adapted)
+
+    def _draft(self, guess: Sequence[int], rates: Rates) -> Draft:
+        if not rates.places.pays:
+            rates.places.forget()
+        return Draft(guess, self._numbers, rates)
 
     def learn(self, question: Sequence[int], answer: Sequence[int]) -> None:
         """Remember the newest answer to a question."""

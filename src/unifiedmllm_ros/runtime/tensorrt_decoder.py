@@ -115,10 +115,9 @@ class TensorrtDecoder:
 
     def _run(self, rows: Sequence[Row]) -> list[Array]:
         session = self._session
-        parts = slots.parts_of(rows)
-        buffers = slots.shared_buffers(rows, sum(part.new for part in parts), self)
+        buffers = slots.shared_buffers(rows, sum(row.new for row in rows), self)
         self._bind(buffers)
-        given = slots.inputs(parts, buffers, self._nothing)
+        given = slots.inputs([slots.Suffix(row) for row in rows], buffers, self._nothing)
         for name, array in given.arrays.items():
             self._slots[name].upload(array, session.stream)
         shapes = {name: array.shape for name, array in given.arrays.items()}
