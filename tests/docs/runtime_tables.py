@@ -7,6 +7,12 @@ from typing import Any
 
 from tests.docs.tables import ROOT, table
 
+PARTS = {
+    'encode': 'the encoder',
+    'first_pass': 'the pass over all questions',
+    'later_passes': 'passes over the answers',
+    'rest': 'the rest: pixels, words, grammar, answers',
+}
 FILE = ROOT / 'benchmarks' / 'results' / 'runtime.json'
 
 
@@ -22,13 +28,8 @@ def runtime() -> str:
 def together() -> str:
     """Where the time of ten questions about one frame goes."""
     report = json.loads(FILE.read_text(encoding='utf-8'))['questions_about_one_frame']
-    parts, names = report['shared_parts_ms'], {
-        'encode': 'the encoder',
-        'first_pass': 'the pass over all questions',
-        'later_passes': 'passes over the answers',
-        'rest': 'the rest: pixels, words, grammar, answers',
-    }  # fmt: skip
-    return table(('part', 'p50 ms'), [(names[part], f'{ms:.1f}') for part, ms in parts.items()])
+    rows = [(PARTS[part], f'{ms:.1f}') for part, ms in report['shared_parts_ms'].items()]
+    return table(('part', 'p50 ms'), rows)
 
 
 def _answers(report: dict[str, Any]) -> list[tuple[str, ...]]:

@@ -11,6 +11,8 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from unifiedmllm_ros.runtime.onnx_files import makers_of
+
 _ELEMENTWISE: Final = frozenset(
     ('Add', 'Cast', 'Div', 'Erf', 'Gelu', 'Mul', 'Neg', 'Pow', 'Reciprocal', 'Relu', 'Sigmoid')
     + ('Sqrt', 'Sub', 'Tanh')
@@ -39,8 +41,8 @@ def select_early(graph: Any, rows: str = 'rows') -> None:
         return
     made = {name for node in alone for name in node.output}
     given = {name for node in alone for name in node.input} - made - constants
-    makers = {name: node.op_type for node in kept for name in node.output}
-    if any(name not in makers or makers[name].startswith('Reduce') for name in given):
+    makers = makers_of(graph)
+    if any(name not in makers or makers[name].op_type.startswith('Reduce') for name in given):
         return  # what has no positions cannot be selected from
     nodes: list[Any] = []
     for node in kept:
@@ -63,7 +65,7 @@ def _selection(graph: Any, rows: str) -> list[Any] | None:
     for node in graph.node:
         for name in node.input:
             readers[name].append(node)
-    makers = {name: node for node in graph.node for name in node.output}
+    makers = makers_of(graph)
     for node in graph.node:
         if node.op_type != 'GatherND' or len(readers[node.output[0]]) != 1:
             continue

@@ -107,6 +107,11 @@ def fold_transposes(model: Any, wanted: Container[str]) -> None:
     drop_unused(model)
 
 
+def makers_of(graph: Any) -> dict[str, Any]:
+    """Return the node that makes each value."""
+    return {name: node for node in graph.node for name in node.output}
+
+
 def products(graph: Any) -> dict[str, tuple[Any, Any]]:
     """Return {name: (node, weight)} of the MatMuls with a constant weight.
 

@@ -16,7 +16,13 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from unifiedmllm_ros.errors import MissingExtraError
-from unifiedmllm_ros.runtime.onnx_files import drop_unused, fold_transposes, products, size
+from unifiedmllm_ros.runtime.onnx_files import (
+    drop_unused,
+    fold_transposes,
+    makers_of,
+    products,
+    size,
+)
 from unifiedmllm_ros.runtime.simplification import HALF_TURN
 from unifiedmllm_ros.runtime.widening import widen
 
@@ -154,7 +160,7 @@ def _packed(levels: np.ndarray) -> bytes:
 
 def _head(graph: Any) -> str | None:
     """Return the name of the MatMul that gives the logits."""
-    makers = {name: node for node in graph.node for name in node.output}
+    makers = makers_of(graph)
     node = makers.get('logits')
     while node is not None and node.op_type != 'MatMul':
         node = makers.get(node.input[0])

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from unifiedmllm_ros.runtime.onnx_files import makers_of
+
 
 @dataclass(frozen=True)
 class Heads:
@@ -41,7 +43,7 @@ def fuse_rotations(graph: Any, turn: str, half: int, heads: Heads) -> None:
 
     turn: name of the matrix that makes half turns. half: of a head's width.
     """
-    makers = {name: node for node in graph.node for name in node.output}
+    makers = makers_of(graph)
     found = [r for node in graph.node if (r := _rotation(node, makers, turn)) is not None]
     if not found:
         return

@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 from unifiedmllm_ros.runtime.early_selection import select_early
-from unifiedmllm_ros.runtime.onnx_files import drop_unused, products
+from unifiedmllm_ros.runtime.onnx_files import drop_unused, makers_of, products
 from unifiedmllm_ros.runtime.rotations import Heads, fuse_rotations
 
 HALF_TURN: Final = 'half_turn'
@@ -54,7 +54,7 @@ def simplify(
 
 def _divide_by_roots(graph: Any) -> None:
     """x * (1 / sqrt(y)) -> x / sqrt(y)."""
-    makers = _makers(graph)
+    makers = makers_of(graph)
     for node in graph.node:
         if node.op_type != 'Mul':
             continue
@@ -73,7 +73,7 @@ def _turn_by_products(graph: Any, dtype: Any, half: int) -> None:
     """concat(-x[..., half:], x[..., :half]) -> x @ turn, for x of width 2 half."""
     from onnx import helper, numpy_helper
 
-    makers, constants = _makers(graph), _constants(graph)
+    makers, constants = makers_of(graph), _constants(graph)
     turn = np.zeros((2 * half, 2 * half), dtype)
     turn[np.arange(half) + half, np.arange(half)] = -1
     turn[np.arange(half), np.arange(half) + half] = 1
@@ -181,10 +181,6 @@ def _bounds(node: Any, constants: dict[str, np.ndarray]) -> tuple[int, int] | No
         return None
     start, end, axis, step = (int(value.reshape(-1)[0]) for value in values if value is not None)
     return (start, end) if axis in (3, -1) and step == 1 else None
-
-
-def _makers(graph: Any) -> dict[str, Any]:
-    return {name: node for node in graph.node for name in node.output}
 
 
 def _constants(graph: Any) -> dict[str, np.ndarray]:
