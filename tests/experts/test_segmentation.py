@@ -87,6 +87,14 @@ def test_provenance_names_what_ran(tmp_path: Path) -> None:
     assert provenance.duration_ms > 0
 
 
+def test_idle_threads_leave_the_cores_when_the_network_has_run(tmp_path: Path) -> None:
+    image, truth = blobs()
+    expert = MaskNetwork('net', write_channel_network(tmp_path / 'mask.onnx'), threads=2)
+    expert.run(request(image, around(truth[0])), unheard, never)
+    options = expert._session.get_session_options()
+    assert options.get_session_config_entry('session.force_spinning_stop') == '1'
+
+
 def test_more_boxes_than_one_batch_each_get_their_mask_and_progress_never_falls(
     tmp_path: Path,
 ) -> None:

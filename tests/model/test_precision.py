@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from tests.model.preset_twin import shrunken_model
 from unifiedmllm_ros.model.precision import convert
 
 
@@ -27,3 +28,15 @@ def test_only_what_is_stored_is_rounded() -> None:
     convert(layer, torch.float32)
     assert layer.mean[0] == torch.tensor(1 / 3).half().float() != 1 / 3
     assert layer.frequencies[0] == torch.tensor(1 / 3)
+
+
+def test_frequencies_of_rotary_embeddings_keep_float32() -> None:
+    model = shrunken_model('tabletop-nano')
+    before = {name: b.clone() for name, b in model.named_buffers() if name.endswith('inv_freq')}
+    convert(model, torch.float16)
+    after = dict(model.named_buffers())
+    assert before
+    for name, frequencies in before.items():
+        assert torch.equal(after[name], frequencies)
+        assert not torch.equal(frequencies.half().float(), frequencies)
+    assert {p.dtype for p in model.parameters()} == {torch.float16}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 torch = pytest.importorskip('torch', reason='needs the extra [train]')
@@ -10,6 +12,7 @@ peft = pytest.importorskip('peft', reason='needs the extra [train]')
 from tests.model.preset_twin import shrunken_model  # noqa: E402
 from unifiedmllm_ros.model.loramoe import LoraMoEConfig  # noqa: E402
 from unifiedmllm_ros.model.loramoe_layer import LoraMoELinear  # noqa: E402
+from unifiedmllm_ros.runtime.export import export_model  # noqa: E402
 from unifiedmllm_ros.runtime.graphs import ExpertsGraph, exportable  # noqa: E402
 
 
@@ -43,3 +46,16 @@ def test_layers_are_themselves_again_after_an_export() -> None:
         assert ExpertsGraph in kinds
         assert LoraMoELinear not in kinds
     assert dict(language_model.named_modules()) == before
+
+
+@pytest.mark.parametrize('precision', ['fp32', 'fp16'])
+def test_an_export_does_not_round_the_frequencies_of_rotary_embeddings(
+    precision: str, tmp_path: Path
+) -> None:
+    onnx = pytest.importorskip('onnx', reason='needs the extra [export]')
+    model = shrunken_model('tabletop-nano')
+    wanted = next(b.clone() for n, b in model.named_buffers() if n.endswith('inv_freq'))
+    export_model(model, 'twin', tmp_path, precision=precision)  # type: ignore[arg-type]
+    stored = onnx.load(tmp_path / 'decoder.onnx').graph.initializer
+    (found,) = (onnx.numpy_helper.to_array(t) for t in stored if 'inv_freq' in t.name)
+    assert found.reshape(-1).tolist() == wanted.tolist()
