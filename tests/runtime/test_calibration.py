@@ -130,6 +130,12 @@ def test_no_more_bits_than_equal_answers_need() -> None:
     assert levels == {'head': 8, 'value': 16, 'query': 8, 'down': 16}
 
 
+def test_no_matrix_is_tried_where_all_bear_their_bits() -> None:
+    probe, start = Scale(), {**all_in(8), 'value': 16, 'down': 16}
+    assert choose(SIZES, start, Stub, probe) == start  # type: ignore[arg-type]
+    assert probe.asked == [start]
+
+
 def test_a_probe_measures_what_the_weights_do(tiny: TinyModel, engine: OnnxEngine) -> None:
     rng = np.random.default_rng(0)
     question = (1, *[tiny.processor.image_id] * VISUAL_TOKENS, 5, 6)

@@ -162,7 +162,9 @@ class StageSettings(Section):
     precision: bf16 or fp32. compile: compile the decoder layers (worth it from some hundred steps
     on). number_softness: standard deviation, in coordinates, that the target of a coordinate is
     spread with; 0: the coordinate alone. cache_regions: find the regions of every picture once,
-    before the first step (for the region encoder, frozen). threads: CPU threads, 0 for all.
+    before the first step (for the region encoder, frozen). weight_bits: what learns of the language
+    model learns rounded to so many bits, as an export to int4 rounds (see `weight_rounding`).
+    threads: CPU threads, 0 for all.
     """
 
     stage: Literal[1, 2, 3]
@@ -179,6 +181,7 @@ class StageSettings(Section):
     compile: bool = False
     number_softness: float = Field(default=0.0, ge=0, le=0.1)
     cache_regions: bool = False
+    weight_bits: Literal[4] | None = None
     evaluation: EvaluationSettings | None = None
     saving: SavingSettings = SavingSettings()
     log_every: int = Field(default=10, ge=1)
@@ -196,6 +199,11 @@ class StageSettings(Section):
             raise ValueError('the balancing loss compares samples: batch.per_device must be 2 up')
         if self.cache_regions and 'image_encoder' in parts:
             raise ValueError('cache_regions needs a frozen image_encoder: take it out of parts')
+        if self.weight_bits and language not in ('full', 'loramoe'):
+            raise ValueError(
+                f'weight_bits rounds what learns as a whole: language_model full or loramoe, '
+                f'not {language}'
+            )
         return self
 
     @property

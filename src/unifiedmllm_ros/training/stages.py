@@ -30,6 +30,7 @@ from unifiedmllm_ros.training.samples import Collator, Samples, mixed_order
 from unifiedmllm_ros.training.settings import SourceSettings, StageSettings
 from unifiedmllm_ros.training.sources import Source
 from unifiedmllm_ros.training.trainer import StageTrainer
+from unifiedmllm_ros.training.weight_rounding import round_linears, settle
 
 MODEL = 'model'
 
@@ -105,11 +106,13 @@ def run(settings: StageSettings, resume: bool = False) -> dict[str, Any]:
     trainer = make_trainer(settings, begun)
     if checkpoint is not None:
         check_architecture(checkpoint, trainer.model)
+    _check_whole(trainer, settings)
     interruption = Interruption()
     trainer.add_callback(interruption)
     trainer.add_callback(IdleBranches())
     with interruption.watched():
         _train(trainer, checkpoint)
+    settle(trainer.model)
     _save_result(trainer, settings.out / MODEL, settings.saving.half)
     summary = _summary(trainer, settings, time.monotonic() - started)
     summary['interrupted'] = interruption.happened
@@ -140,6 +143,8 @@ def make_trainer(settings: StageSettings, begun: Beginning) -> StageTrainer:
     if not torch.cuda.is_available():
         # On a CPU the backward pass of fused attention takes longer than all of plain attention.
         base.language_model.set_attn_implementation('eager')
+    if settings.weight_bits:
+        round_linears(base.language_model)
     if settings.compile:
         for layer in base.language_model.base_model.layers:
             layer.compile(dynamic=True)
@@ -183,6 +188,15 @@ def _checkpoint(out: Path, resume: bool) -> Path | None:
             f'{out} holds {Path(found).name}: go on from it with --resume, or give another --out'
         )
     return Path(found) if found else None
+
+
+def _check_whole(trainer: StageTrainer, settings: StageSettings) -> None:
+    """A block of weights is rounded as a whole: none may be split over processes."""
+    if settings.weight_bits and (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
+        raise ConfigError(
+            'weight_bits does not go with FSDP or DeepSpeed, which split weights over processes: '
+            'start the run without their configuration'
+        )
 
 
 def _train(trainer: StageTrainer, checkpoint: Path | None) -> None:
