@@ -57,6 +57,18 @@ class _AnswerLoss(torch.autograd.Function):
         return chances.mul_(gradients[0]).to(logits.dtype), None, None, None
 
 
+def distillation_loss(logits: Tensor, taught: Tensor) -> Tensor:
+    """Kullback-Leibler divergence from a teacher's distributions, summed over M tokens.
+
+    Args:
+        logits, taught: (M, vocabulary) of the model that learns and of the teacher.
+
+    Hinton et al., 2015, arXiv 1503.02531, at temperature 1.
+    """
+    said, meant = (torch.log_softmax(each.float(), dim=-1) for each in (logits, taught))
+    return torch.nn.functional.kl_div(said, meant, reduction='sum', log_target=True)
+
+
 def _bell(values: Tensor, softness: float) -> Tensor:
     """(N,) numbers in thousandths -> (N, 1001): normal distributions around them."""
     grid = torch.arange(NUMBERS, device=values.device, dtype=torch.float32)

@@ -30,7 +30,7 @@ def let_learn(begun: Beginning, settings: TrainableSettings) -> Any:
                 f'start is a LoRAMoE adapter, which cannot be merged: language_model {method} '
                 'cannot go on from it, loramoe can'
             )
-        return begun.model
+        return _unnamed(begun.model)
     if method in ('lora', 'loramoe') or settings.new_tokens:
         return _adapted(begun, settings, modules)
     begun.model.requires_grad_(False)

@@ -164,6 +164,8 @@ class StageSettings(Section):
     spread with; 0: the coordinate alone. cache_regions: find the regions of every picture once,
     before the first step (for the region encoder, frozen). weight_bits: what learns of the language
     model learns rounded to so many bits, as an export to int4 rounds (see `weight_rounding`).
+    teacher: a model, named as `start` is, whose distribution over each next token is learnt in the
+    place of the answer's own tokens.
     threads: CPU threads, 0 for all.
     """
 
@@ -182,6 +184,7 @@ class StageSettings(Section):
     number_softness: float = Field(default=0.0, ge=0, le=0.1)
     cache_regions: bool = False
     weight_bits: Literal[4] | None = None
+    teacher: str = ''
     evaluation: EvaluationSettings | None = None
     saving: SavingSettings = SavingSettings()
     log_every: int = Field(default=10, ge=1)

@@ -21,11 +21,17 @@ from transformers import TrainerCallback, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
 from unifiedmllm_ros.errors import ConfigError, NotFiniteError, UnifiedMLLMError, WriteError
+from unifiedmllm_ros.locations import model_folder
 from unifiedmllm_ros.training import parts
 from unifiedmllm_ros.training.arguments import arguments
 from unifiedmllm_ros.training.beginning import Beginning, begin
 from unifiedmllm_ros.training.regions_cache import RegionsCache
-from unifiedmllm_ros.training.results import Base, check_architecture, write_summary
+from unifiedmllm_ros.training.results import (
+    Base,
+    check_architecture,
+    load_to_run,
+    write_summary,
+)
 from unifiedmllm_ros.training.samples import Collator, Samples, mixed_order
 from unifiedmllm_ros.training.settings import SourceSettings, StageSettings
 from unifiedmllm_ros.training.sources import Source
@@ -140,17 +146,13 @@ def make_trainer(settings: StageSettings, begun: Beginning) -> StageTrainer:
     model = parts.let_learn(begun, settings.trainable)
     if settings.precision == 'bf16' and settings.trainable.language_model != 'full':
         parts.shrink_frozen(model)
-    if not torch.cuda.is_available():
-        # On a CPU the backward pass of fused attention takes longer than all of plain attention.
-        base.language_model.set_attn_implementation('eager')
     if settings.weight_bits:
         round_linears(base.language_model)
-    if settings.compile:
-        for layer in base.language_model.base_model.layers:
-            layer.compile(dynamic=True)
+    _quicken(base.language_model, settings.compile)
     return StageTrainer(
         settings=settings,
         base=Base.of(settings.model, begun.adapter),
+        teacher=_teacher(settings, processor),
         model=model,
         args=told,
         train_dataset=Samples(processor, sources, experts, order, settings.batch.length, cache),
@@ -158,6 +160,31 @@ def make_trainer(settings: StageSettings, begun: Beginning) -> StageTrainer:
         data_collator=Collator(processor),
         processing_class=processor,
     )
+
+
+def _quicken(language_model: Any, compiled: bool) -> None:
+    if not torch.cuda.is_available():
+        # On a CPU the backward pass of fused attention takes longer than all of plain attention.
+        language_model.set_attn_implementation('eager')
+    if compiled:
+        for layer in language_model.base_model.layers:
+            layer.compile(dynamic=True)
+
+
+def _teacher(settings: StageSettings, processor: Any) -> Any:
+    """The model that is learnt from, frozen; None where answers are."""
+    if not settings.teacher:
+        return None
+    begun = load_to_run(model_folder(settings.teacher))
+    same = begun.processor.tokenizer.get_vocab() == processor.tokenizer.get_vocab()
+    if not same or begun.processor.config != processor.config:
+        raise ConfigError(
+            f'teacher {settings.teacher} has other tokens or other media than the model that '
+            'learns: choose one that was made from the same preset and tokenizer'
+        )
+    base = begun.model.get_base_model() if begun.adapter else begun.model
+    _quicken(base.language_model, settings.compile)
+    return begun.model.requires_grad_(False)
 
 
 def _held(settings: StageSettings, processor: Any) -> Samples | None:

@@ -20,7 +20,7 @@ from unifiedmllm_ros.errors import NotFiniteError, WriteError
 from unifiedmllm_ros.model.balancing import balancing_loss, record_routing
 from unifiedmllm_ros.model.loramoe import LORAMOE
 from unifiedmllm_ros.model.regions import Regions
-from unifiedmllm_ros.training.loss import answer_loss, wanted_rows
+from unifiedmllm_ros.training.loss import answer_loss, distillation_loss, wanted_rows
 from unifiedmllm_ros.training.measures import (
     Measures,
     operations_per_answer_token,
@@ -38,9 +38,13 @@ MEDIA = ('pixel_values', 'pixel_values_videos', 'audio_values')
 class StageTrainer(Trainer):
     """Trains one stage. The model gives logits of answers alone; the loss is computed here."""
 
-    def __init__(self, *, settings: StageSettings, base: Base, **kwargs: Any) -> None:
+    def __init__(
+        self, *, settings: StageSettings, base: Base, teacher: Any = None, **kwargs: Any
+    ) -> None:
+        """teacher: a model that is learnt from; see StageSettings."""
         super().__init__(**kwargs)
         self.settings, self.base = settings, base
+        self._teacher = None if teacher is None else teacher.to(self.args.device)
         self.measures, self._beside = Measures(), ''
         self.model_accepts_loss_kwargs = True  # losses come divided by the tokens of the whole step
         self.parts: dict[str, float] = {}
@@ -95,6 +99,7 @@ class StageTrainer(Trainer):
     ) -> Any:
         """Cross entropy of the answers a token, and the balancing loss of LoRAMoE.
 
+        With a teacher what is learnt is its distribution; what is evaluated stays the answers.
         Raises NotFiniteError, after saving the batch, where the loss is NaN or infinite.
         """
         hold_norms(model)
@@ -103,9 +108,12 @@ class StageTrainer(Trainer):
         targets = labels[:, 1:][wanted[:, :-1]]
         with record_routing(model) as routing:
             output = model(**self._model_inputs(inputs), wanted=wanted, use_cache=False)
-        loss = answer_loss(
-            output.logits.squeeze(0), targets, self._first_number, self.settings.number_softness
-        )
+        logits = output.logits.squeeze(0)
+        if self._teacher is not None and self.model.training:
+            loss = distillation_loss(logits, self._taught(inputs, wanted))
+        else:
+            softness = self.settings.number_softness
+            loss = answer_loss(logits, targets, self._first_number, softness)
         # A step may have nothing to learn, where every answer was cut off.
         counted = len(targets) if num_items_in_batch is None else int(num_items_in_batch)
         loss = loss / max(1, counted)
@@ -122,6 +130,13 @@ class StageTrainer(Trainer):
         if self.model.training and not loss.requires_grad:
             loss.requires_grad_()  # no medium that the adapters of stage 1 could learn from
         return (loss, output) if return_outputs else loss
+
+    @torch.no_grad()
+    def _taught(self, inputs: dict[str, Any], wanted: Tensor) -> Tensor:
+        """The teacher's logits of the answers, (M, vocabulary)."""
+        teacher: Any = self._teacher
+        said = teacher(**self._model_inputs(inputs), wanted=wanted, use_cache=False)
+        return said.logits.squeeze(0)  # type: ignore[no-any-return]
 
     def _balance(self, routing: Any, inputs: dict[str, Any]) -> Tensor | None:
         if self._loramoe is None or not self._loramoe.balance_weight or not self.model.training:
