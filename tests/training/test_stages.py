@@ -144,6 +144,9 @@ def test_an_adapter_beside_its_base_is_one_model(tmp_path: Path) -> None:
     # Stage 3 may go on from it; stage 2 begins below it, where it is told to.
     run(stage(3, twin, data, tmp_path / 'on', trainable=trainable, steps=1))
     assert load_result(tmp_path / 'on' / 'model').adapter
+    for folder in (further, tmp_path / 'on' / 'model'):  # base.json says what the base is
+        described = json.loads((folder / 'adapter_config.json').read_text())
+        assert described['base_model_name_or_path'] is None
     with pytest.raises(ConfigError, match='which cannot be merged'):
         run(stage(2, twin, data, tmp_path / 'none', steps=1))
     below = stage(2, twin, data, tmp_path / 'below', steps=1)

@@ -87,6 +87,7 @@ def _adapted(begun: Beginning, settings: TrainableSettings, modules: list[str]) 
 def _unnamed(model: Any) -> Any:
     """Without the path of its base on this machine: base.json says what the base is."""
     model.peft_config['default'].base_model_name_or_path = None
+    model.get_base_model().name_or_path = None  # PEFT would write it where the former is None
     return model
 
 
