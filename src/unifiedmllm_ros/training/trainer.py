@@ -136,7 +136,7 @@ class StageTrainer(Trainer):
         """The teacher's logits of the answers, (M, vocabulary)."""
         teacher: Any = self._teacher
         said = teacher(**self._model_inputs(inputs), wanted=wanted, use_cache=False)
-        return said.logits.squeeze(0)  # type: ignore[no-any-return]
+        return said.logits.squeeze(0)
 
     def _balance(self, routing: Any, inputs: dict[str, Any]) -> Tensor | None:
         if self._loramoe is None or not self._loramoe.balance_weight or not self.model.training:
