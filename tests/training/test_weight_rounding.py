@@ -21,11 +21,12 @@ from tests.training.stage_world import (  # noqa: E402
     write_conversations_of_all_media,
     write_twin,
 )
-from unifiedmllm_ros.runtime.quantisation import quantise  # noqa: E402
+from unifiedmllm_ros.errors import ConfigError  # noqa: E402
+from unifiedmllm_ros.runtime.quantisation import BLOCK, quantise  # noqa: E402
 from unifiedmllm_ros.training.results import load_result  # noqa: E402
 from unifiedmllm_ros.training.stages import run  # noqa: E402
+from unifiedmllm_ros.training.trainer import StageTrainer  # noqa: E402
 from unifiedmllm_ros.training.weight_rounding import (  # noqa: E402
-    BLOCK,
     RoundedLinear,
     round_linears,
     rounded,
@@ -145,3 +146,21 @@ def test_lora_would_leave_the_grid() -> None:
             weight_bits=4,
             trainable={'language_model': 'lora'},
         )
+
+
+@pytest.mark.parametrize('splitter', ['is_fsdp_enabled', 'is_deepspeed_enabled'])
+def test_blocks_that_are_split_are_refused(
+    splitter: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both need several devices; what they set on the trainer is set in their place."""
+    built = StageTrainer.__init__
+
+    def split(self: StageTrainer, **given: object) -> None:
+        built(self, **given)  # type: ignore[arg-type]
+        setattr(self, splitter, True)
+
+    monkeypatch.setattr(StageTrainer, '__init__', split)
+    twin = write_twin('tabletop-nano', tmp_path / 'twin')
+    data = write_conversations_of_all_media(tmp_path / 'data', 4, media_of('tabletop-nano'))
+    with pytest.raises(ConfigError, match='weight_bits does not go with FSDP or DeepSpeed'):
+        run(stage(2, twin, data, tmp_path / 'out', weight_bits=4))

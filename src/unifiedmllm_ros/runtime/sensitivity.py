@@ -107,7 +107,7 @@ def choose(
         return dict(start)
     costs = {name: _costs(open_engine, probe, name) for name in sizes}
     steps = upgrades(costs, sizes, start)
-    low, high = min(1, len(steps)), len(steps)
+    low, high = 0, len(steps)
     while low < high:
         middle = (low + high) // 2
         found = probe.drift(open_engine(applied(start, steps[:middle])))

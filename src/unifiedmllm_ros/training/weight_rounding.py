@@ -14,14 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-BLOCK: Final = 32
-"""Weights of a row that share a grid, as in `runtime.quantisation`."""
+from unifiedmllm_ros.runtime.quantisation import BLOCK
+
 BITS: Final = 4
 HEAD_BITS: Final = 8
 """Of the output layer: its logits decide between near numbers, and the embedding is its weight."""
 _SCALE_BITS: Final = 7
 """Of a scale of 4 bits: times a level of 4 bits it has the 11 that float16 can hold."""
-_PASSES: Final = 8
 
 
 def rounded(weight: Tensor, bits: int) -> Tensor:
@@ -73,8 +72,4 @@ def settle(model: nn.Module) -> None:
     """Put the roundings in the place of the weights that learnt."""
     for module in model.modules():
         if isinstance(module, RoundedLinear):
-            for _ in range(_PASSES):
-                found = rounded(module.weight, module.bits)
-                if torch.equal(found, module.weight):
-                    break
-                module.weight.copy_(found)
+            module.weight.copy_(rounded(module.weight, module.bits))
