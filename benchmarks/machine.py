@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import subprocess
 from datetime import UTC, datetime
 from importlib import metadata
@@ -61,6 +62,8 @@ def version(name: str) -> str | None:
 
 def commit() -> str | None:
     """Short hash of the measured commit."""
+    if shutil.which('git') is None:
+        return None
     run = subprocess.run(
         ['git', 'rev-parse', '--short', 'HEAD'], capture_output=True, text=True, check=False
     )

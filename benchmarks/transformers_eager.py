@@ -31,10 +31,21 @@ def run() -> dict[str, Any]:
     }
 
 
-def ours(speculate: bool = True, folder: Path | None = None) -> Ask:
+def ours(
+    speculate: bool = True,
+    folder: Path | None = None,
+    backend: str = 'onnxruntime',
+    precision: str = 'auto',
+) -> Ask:
     """Our runtime as the perception node uses it, or without drafts, or with other graphs."""
-    folder = folder or model_folder('tabletop-nano')
-    perceiver = Perceiver(UnifiedModel.load(folder, threads=THREADS, speculate=speculate))
+    model = UnifiedModel.load(
+        folder or model_folder('tabletop-nano'),
+        threads=THREADS,
+        backend=backend,
+        precision=precision,
+        speculate=speculate,
+    )
+    perceiver = Perceiver(model)
 
     def ask(frame: NDArray[np.uint8], instruction: str) -> str:
         perceiver.set_image(frame)
@@ -43,8 +54,11 @@ def ours(speculate: bool = True, folder: Path | None = None) -> Ask:
     return ask
 
 
-def transformers(compiled: bool = False) -> Ask:
-    """generate() of transformers; compiled: by torch.compile, with a static cache."""
+def transformers(compiled: bool = False, device: str = 'cpu', dtype: str = 'float32') -> Ask:
+    """generate() of transformers; compiled: by torch.compile, with a static cache.
+
+    On a GPU what is compiled is replayed as CUDA graphs, as generate() does it by itself.
+    """
     import torch
     from transformers import CompileConfig
 
@@ -55,20 +69,22 @@ def transformers(compiled: bool = False) -> Ask:
     folder = model_folder('tabletop-nano')
     processor = UnifiedMLLMProcessor.from_pretrained(folder)
     model: Any = UnifiedMLLMForConditionalGeneration.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation='sdpa' if compiled else 'eager'
+        folder, dtype=getattr(torch, dtype), attn_implementation='sdpa' if compiled else 'eager'
     ).eval()
+    model.to(device)
     options: dict[str, Any] = {}
     if compiled:
-        model.image_tower = torch.compile(model.image_tower)
-        compilation = CompileConfig(mode='default')
+        mode = 'default' if device == 'cpu' else 'reduce-overhead'
+        model.image_tower = torch.compile(model.image_tower, mode=mode)
+        compilation = CompileConfig(mode=mode)
         compilation._compile_all_devices = True  # generate() leaves the CPU out otherwise
         options = {'cache_implementation': 'static', 'compile_config': compilation}
 
     def ask(frame: NDArray[np.uint8], instruction: str) -> str:
-        ids = torch.tensor([processor.encode_conversation([(instruction, None)])])
+        ids = torch.tensor([processor.encode_conversation([(instruction, None)])], device=device)
         made = model.generate(
             input_ids=ids,
-            pixel_values=torch.from_numpy(processor.pixels(frame)),
+            pixel_values=torch.from_numpy(processor.pixels(frame)).to(device, model.dtype),
             max_new_tokens=MAX_TOKENS,
             do_sample=False,
             **options,

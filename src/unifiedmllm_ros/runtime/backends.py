@@ -178,9 +178,7 @@ def _note(engine: Any, words: str) -> None:
 
 def _open(folder: Path, backend: str, precision: str, threads: int | None, say: Say) -> Any:
     if backend == 'torch':
-        from unifiedmllm_ros.runtime.torch_engine import TorchEngine
-
-        return TorchEngine.load(folder, precision)
+        return _torch(folder, precision)
     graphs = _graphs(folder, backend, precision)
     if graphs is None:
         raise _no_graphs(folder, backend, precision)
@@ -192,6 +190,15 @@ def _open(folder: Path, backend: str, precision: str, threads: int | None, say: 
 
     provider = 'cuda' if backend == 'onnxruntime-cuda' else 'cpu'
     return OnnxEngine.load(graphs, threads, provider)
+
+
+def _torch(folder: Path, precision: str) -> Any:
+    """Open a model in torch: recorded on a GPU, the reference on the CPU."""
+    from unifiedmllm_ros.runtime.captured_engine import CapturedEngine
+    from unifiedmllm_ros.runtime.torch_engine import TorchEngine, cuda_available
+
+    kind = CapturedEngine if cuda_available() else TorchEngine
+    return kind.load(folder, precision)
 
 
 def graphs_folder(folder: Path, target: str, precision: str) -> Path:

@@ -242,6 +242,17 @@ def exportable(language_model: nn.Module) -> Iterator[None]:
     config: Any = language_model.config
     before = config._attn_implementation
     config._attn_implementation = ATTENTION
+    layers = simplify_experts(language_model)
+    try:
+        yield
+    finally:
+        for name, layer in layers.items():
+            language_model.set_submodule(name, layer)
+        config._attn_implementation = before
+
+
+def simplify_experts(language_model: nn.Module) -> dict[str, nn.Module]:
+    """Put `ExpertsGraph` in the place of active LoRAMoE layers; returns those, by name."""
     layers = {
         name: module
         for name, module in language_model.named_modules()
@@ -249,12 +260,7 @@ def exportable(language_model: nn.Module) -> Iterator[None]:
     }
     for name, layer in layers.items():
         language_model.set_submodule(name, ExpertsGraph(layer))
-    try:
-        yield
-    finally:
-        for name, layer in layers.items():
-            language_model.set_submodule(name, layer)
-        config._attn_implementation = before
+    return dict(layers)
 
 
 def _dtype(module: nn.Module) -> torch.dtype:

@@ -183,9 +183,11 @@ class TorchEngine:
                 torch.tensor([row.ids], device=self._device)
             )
             parts, start = [], 0
+            places = np.arange(len(row.ids))
             for before, features in row.pictures:
                 parts += [embedded[:, start:before], self._tensor(features)[None]]
                 start = before
+                places[before:] += len(features)
             embedded = torch.cat((*parts, embedded[:, start:]), dim=1)
             past = DynamicCache()
             for layer, (keys, values) in enumerate(row.cache.layers):
@@ -194,7 +196,7 @@ class TorchEngine:
                 inputs_embeds=embedded,
                 past_key_values=past,
                 use_cache=True,
-                logits_to_keep=row.wanted,
+                logits_to_keep=torch.from_numpy(places[-row.wanted :]).to(self._device),
             )
             row.cache.layers = tuple((layer.keys, layer.values) for layer in past.layers)
             return np.asarray(output.logits[0].float().cpu())
@@ -216,6 +218,15 @@ class TorchEngine:
                 'choose the backend onnxruntime'
             )
         return ModelError(f'{self._info.model} failed in torch: {error}')
+
+
+def cuda_available() -> bool:
+    """Return whether torch is here and sees a GPU."""
+    try:
+        import torch
+    except ModuleNotFoundError:
+        return False
+    return torch.cuda.is_available()
 
 
 _NAMES = {'torch.float32': 'fp32', 'torch.float16': 'fp16', 'torch.bfloat16': 'bf16'}
