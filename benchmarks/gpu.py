@@ -35,13 +35,14 @@ def run() -> dict[str, Any]:
         'copied_bytes_per_second': bandwidth(),
         'kernel_us': chained_kernel(),
     }
+    said = backends()
     return {
         'what': 'a GPU: decoding against its memory, questions against torch.compile',
         'gpu': about(),
         'limits': limits,
         'decode': {name: decode(name, limits) for name in ('smol-135m', '7b')},
-        'backends': backends(),
-        'question_to_answer': question_to_answer(),
+        'backends': said,
+        'question_to_answer': question_to_answer(said),
     }
 
 
@@ -162,8 +163,9 @@ def _speeds(engine: Any) -> dict[str, float]:
     """Tokens a second of the prompt and of the answer, the best of three rounds after one."""
     ids = np.random.default_rng(0).integers(100, 1000, PROMPT).tolist()
     best = {'prefill': 0.0, 'decode': 0.0}
+    cache = engine.new_cache()
     for number in range(4):
-        cache = engine.new_cache()
+        cache.truncate(0)
         start = time.perf_counter()
         token = int(engine.step(ids, cache, last=1).argmax())
         middle = time.perf_counter()
@@ -176,11 +178,15 @@ def _speeds(engine: Any) -> dict[str, float]:
     return best
 
 
-def question_to_answer() -> dict[str, Any]:
-    """A new frame and a question to the answer, all sides on the GPU in halves."""
+def question_to_answer(said: dict[str, str]) -> dict[str, Any]:
+    """A new frame and a question to the answer, all sides on the GPU in halves.
+
+    said: what `backends` found.
+    """
     sides: dict[str, Side] = {'ours': partial(ours, backend='torch', precision=PRECISION)}
-    if cuda_in_onnxruntime():
-        sides['onnxruntime_cuda'] = partial(ours, backend='onnxruntime-cuda', precision=PRECISION)
+    for backend in ('tensorrt', 'onnxruntime-cuda'):
+        if said[backend].startswith('runs'):
+            sides[backend] = partial(ours, backend=backend, precision=PRECISION)
     sides['transformers_eager'] = partial(transformers, device='cuda', dtype='float16')
     sides['transformers_compiled'] = partial(
         transformers, compiled=True, device='cuda', dtype='float16'
@@ -202,13 +208,6 @@ def backends() -> dict[str, str]:
         except Exception as error:  # every reason is one to report
             said[backend] = f'{type(error).__name__}: {error}'
     return said
-
-
-def cuda_in_onnxruntime() -> bool:
-    """Whether this ONNX Runtime computes on a GPU."""
-    import onnxruntime
-
-    return 'CUDAExecutionProvider' in onnxruntime.get_available_providers()
 
 
 def _seconds(work: Callable[[], Any]) -> float:

@@ -47,9 +47,10 @@ CUDA = ('CUDAExecutionProvider', *CPU)
         (Machine((), (), CPU, False), 'onnxruntime', ''),
         (Machine((), ('tensorrt_rtx',), CUDA, True), 'onnxruntime', ''),
         (Machine((RTX,), ('tensorrt_rtx',), CPU, False), 'tensorrt', ''),
-        (Machine((RTX,), (), CUDA, True), 'onnxruntime-cuda', 'unifiedmllm_ros[tensorrt]'),
-        (Machine((RTX,), (), CPU, True), 'onnxruntime', 'unifiedmllm_ros[tensorrt]'),
-        (Machine((ORIN,), (), CPU, True), 'onnxruntime', 'python3-libnvinfer'),
+        (Machine((RTX,), (), CUDA, True), 'torch', 'unifiedmllm_ros[tensorrt]'),
+        (Machine((RTX,), (), CUDA, False), 'onnxruntime-cuda', 'unifiedmllm_ros[tensorrt]'),
+        (Machine((RTX,), (), CPU, False), 'onnxruntime', 'unifiedmllm_ros[tensorrt]'),
+        (Machine((ORIN,), (), CPU, True), 'torch', 'python3-libnvinfer'),
     ],
 )
 def test_the_fastest_that_is_there(machine: Machine, chosen: str, command: str) -> None:

@@ -90,6 +90,8 @@ def differences(device: str) -> list[float]:
         assert engine._decoder.fused, engine.info
         cache = engine.new_cache()
         cuts = [4, *range(5, 9), 292, *range(293, 301)]  # of one id near the beginning and the end
+        if device == 'cpu':
+            cuts = [4, *range(5, 9), 262, 263, 300]  # the interpreter is slow
         said = [engine.step(ids[a:b], cache) for a, b in pairwise([0, *cuts])]
         found.append(float(np.abs(np.concatenate(said) - expected).max()))
     return found

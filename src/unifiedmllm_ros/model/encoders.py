@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import AutoModel, PretrainedConfig
 
@@ -55,7 +56,7 @@ class PatchImageTower(nn.Module):
     def frame_features(self, pixel_values: Tensor, word_embeddings: Tensor | None = None) -> Tensor:
         """What the video branch sees of a frame: its patches, (B, patches, frame_width)."""
         if self.mean is not None and self.std is not None:
-            mean, std = (pixel_values.new_tensor(v).view(3, 1, 1) for v in (self.mean, self.std))
+            mean, std = (_channels(pixel_values, values) for values in (self.mean, self.std))
             pixel_values = (pixel_values - mean) / std
         states: Any = self.encoder(pixel_values, output_hidden_states=True).hidden_states[-2]
         return states[:, -self.patches :]
@@ -71,3 +72,8 @@ def build_image_tower(config: UnifiedMLLMConfig, scale: float) -> nn.Module:
         return RegionImageTower(config.vision_config, hidden_size, scale)
     vision = getattr(config.vision_config, 'vision_config', config.vision_config)
     return PatchImageTower(vision, hidden_size, config.pixel_mean, config.pixel_std)
+
+
+def _channels(pixels: Tensor, values: list[float]) -> Tensor:
+    """(C, 1, 1) of a number for each channel, made on the device: nothing comes from the CPU."""
+    return torch.cat([pixels.new_full((1, 1, 1), value) for value in values])

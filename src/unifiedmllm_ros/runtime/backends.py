@@ -13,7 +13,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
-from unifiedmllm_ros.errors import BackendError, GpuMemoryError, ModelFileError
+from unifiedmllm_ros.errors import (
+    BackendError,
+    GpuMemoryError,
+    MissingExtraError,
+    ModelFileError,
+)
 from unifiedmllm_ros.runtime.engine import EngineInfo
 from unifiedmllm_ros.runtime.gpu import Gpu, gpus
 from unifiedmllm_ros.runtime.manifest import MANIFEST_FILE, Manifest
@@ -38,7 +43,8 @@ def _log(words: str) -> None:
 
 @dataclass(frozen=True)
 class Machine:
-    """What decides: the GPUs, the modules of TensorRT, ONNX Runtime's providers, torch."""
+    """What decides: the GPUs, the modules of TensorRT, ONNX Runtime's providers, and whether torch
+    computes on a GPU."""
 
     gpus: tuple[Gpu, ...]
     tensorrt: tuple[str, ...]
@@ -47,17 +53,19 @@ class Machine:
 
     @classmethod
     def here(cls) -> Machine:
-        """Ask this machine; imports no torch."""
+        """Ask this machine; imports torch where there is a GPU, and only there."""
         import importlib.util
 
         from unifiedmllm_ros.runtime.tensorrt_library import installed
+        from unifiedmllm_ros.runtime.torch_engine import cuda_available
 
+        found = gpus()
         providers: tuple[str, ...] = ()
         if importlib.util.find_spec('onnxruntime') is not None:
             import onnxruntime
 
             providers = tuple(onnxruntime.get_available_providers())
-        return cls(gpus(), installed(), providers, importlib.util.find_spec('torch') is not None)
+        return cls(found, installed(), providers, bool(found) and cuda_available())
 
 
 @dataclass(frozen=True)
@@ -74,6 +82,8 @@ def choose(machine: Machine) -> tuple[Choice, ...]:
     if machine.gpus and machine.tensorrt:
         gpu = machine.gpus[0]
         found.append(Choice('tensorrt', f'{gpu.name} and {machine.tensorrt[0]} are here'))
+    if machine.gpus and machine.torch:
+        found.append(Choice('torch', f'{machine.gpus[0].name} and torch with CUDA are here'))
     if machine.gpus and 'CUDAExecutionProvider' in machine.providers:
         found.append(
             Choice('onnxruntime-cuda', f'{machine.gpus[0].name} and onnxruntime-gpu are here')
@@ -145,8 +155,15 @@ def _candidates(folder: Path, precision: str, machine: Machine | None) -> list[s
     return [
         choice.backend
         for choice in choose(machine or Machine.here())
-        if choice.backend == 'onnxruntime' or _graphs(folder, choice.backend, precision)
+        if choice.backend == 'onnxruntime' or _runs(folder, choice.backend, precision)
     ]
+
+
+def _runs(folder: Path, backend: str, precision: str) -> bool:
+    """Return whether a model has what a backend runs: weights for torch, graphs for the others."""
+    if backend == 'torch':
+        return precision not in ('int8', 'int4') and (folder / 'model.safetensors').is_file()
+    return _graphs(folder, backend, precision) is not None
 
 
 def _first_that_fits(names: list[str], attempt: Callable[[str], Any], say: Say) -> Any:
@@ -154,7 +171,7 @@ def _first_that_fits(names: list[str], attempt: Callable[[str], Any], say: Say) 
     for place, name in enumerate(names):
         try:
             engine = attempt(name)
-        except (GpuMemoryError, BackendError) as error:
+        except (GpuMemoryError, BackendError, MissingExtraError) as error:
             if place + 1 == len(names):
                 raise
             say(f'{name}: {error}; going on with {names[place + 1]} instead')
@@ -166,7 +183,7 @@ def _first_that_fits(names: list[str], attempt: Callable[[str], Any], say: Say) 
     raise BackendError('no backend to choose from')
 
 
-def _what_failed(error: GpuMemoryError | BackendError) -> str:
+def _what_failed(error: Exception) -> str:
     if isinstance(error, GpuMemoryError):
         return 'had not enough GPU memory'
     return 'does not run here'

@@ -31,8 +31,11 @@ class CapturedEngine(TorchEngine):
         language_model = self._model.language_model
         simplify_experts(language_model)
         self._recorder = Recorder(self._device)
-        self._encoders: dict[tuple[Any, tuple[int, ...]], tuple[Any, Callable[[], Any]]] = {}
+        self._encoders: dict[str, Any] = {}
+        self._recorded: dict[tuple[str, tuple[int, ...]], tuple[Any, Callable[[], Any]]] = {}
         self._decoder = TorchDecoder(language_model, self.manifest, self._recorder)
+        if self._recorder.records:
+            self._torch.cuda.empty_cache()  # what putting weights together has left
         state = 'replayed as CUDA graphs' if self._recorder.records else 'not recorded'
         if self._decoder.fused:
             state += ', fused kernels'
@@ -50,16 +53,35 @@ class CapturedEngine(TorchEngine):
         except (RuntimeError, IndexError) as error:
             raise self._failure(error) from error
 
-    def _encoded(self, encode: Any, values: Array) -> Array:
-        """Encode, recording each encoder once for each shape."""
-        key = encode.__name__, values.shape
+    def _encoded(self, medium: str, values: Array) -> Array:
+        """Encode a batch, recording each encoder once for each shape."""
+        torch, key = self._torch, (medium, values.shape)
+        given = torch.from_numpy(np.ascontiguousarray(values, np.float32))
         try:
-            with self._torch.inference_mode():
-                if key not in self._encoders:
-                    given = self._tensor(values).clone()
-                    self._encoders[key] = given, self._recorder.record(lambda: encode(given))
-                given, run = self._encoders[key]
-                given.copy_(self._torch.from_numpy(np.ascontiguousarray(values)))
-                return np.array(run().float().cpu())  # a copy: the tensor is written again
+            with torch.inference_mode():
+                if key not in self._recorded:
+                    graph, held = self._encoder(medium), given.to(self._device, copy=True)
+                    self._recorded[key] = (
+                        held,
+                        self._recorder.record(
+                            lambda: graph(held[0] if medium == 'video' else held)
+                        ),
+                    )
+                held, run = self._recorded[key]
+                held.copy_(given)
+                return np.array(run().cpu())  # a copy: the tensor is written again
         except RuntimeError as error:
             raise self._failure(error) from error
+
+    def _encoder(self, medium: str) -> Any:
+        """Return an encoder as it is exported, which leaves nothing to the CPU."""
+        if medium not in self._encoders:
+            from unifiedmllm_ros.runtime.graphs import AudioGraph, VideoGraph, VisionGraph
+
+            makers: dict[str, Callable[[], Any]] = {
+                'image': lambda: VisionGraph(self._model),
+                'video': lambda: VideoGraph(self._model),
+                'audio': lambda: AudioGraph(self._model.audio_tower),
+            }
+            self._encoders[medium] = makers[medium]().to(self._device).eval()
+        return self._encoders[medium]

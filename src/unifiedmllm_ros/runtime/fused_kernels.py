@@ -83,6 +83,18 @@ def matvec(
 
 
 @triton.jit
+def _look(query, keys, values, seen, top, mass, said):
+    """Take slots in: their keys and values (S, width), of those seen. The softmax is kept by its
+    highest score `top`, its sum `mass` and the sum of values `said`, both relative to that."""
+    scores = tl.where(seen, tl.sum(keys.to(tl.float32) * query[None, :], 1), -1.0e30)
+    higher = tl.maximum(top, tl.max(scores, 0))
+    shares = tl.where(seen, tl.exp(scores - higher), 0.0)
+    rest = tl.exp(top - higher)
+    said = said * rest + tl.sum(values.to(tl.float32) * shares[:, None], 0)
+    return higher, mass * rest + tl.sum(shares, 0), said
+
+
+@triton.jit
 def attend(
     projected,
     keys,
@@ -119,24 +131,31 @@ def attend(
     column = tl.arange(0, WIDTH)
     other = (column + WIDTH // 2) % WIDTH
     sign = tl.where(column < WIDTH // 2, -1.0, 1.0)
+    held = shared.to(tl.int64) * PLACES * WIDTH
     if CHAINED:
         chain.gdc_launch_dependents()
-        chain.gdc_wait()
-    at = tl.load(place)
+    # Nothing of this comes from the kernel in front. Slots that are not seen hold finite numbers.
     own = tl.load(slot)
+    at = tl.load(place)
+    slots = part * BLOCK + tl.arange(0, BLOCK)
+    there = slots < SPAN
+    seen = tl.load(visible + slots, mask=there, other=0) != 0
+    at_slots = held + slots[:, None] * WIDTH + column[None, :]
+    block = tl.load(keys + at_slots, mask=there[:, None], other=0.0)
+    beside = tl.load(values + at_slots, mask=there[:, None], other=0.0)
     cosine = tl.load(cosines + at * WIDTH + column)
     sine = sign * tl.load(sines + at * WIDTH + column)
+    if CHAINED:
+        chain.gdc_wait()
     begin = projected + head * WIDTH
     query = tl.load(begin + column) * cosine + tl.load(begin + other) * sine
     query *= scale
     begin = projected + (HEADS + shared) * WIDTH
     key = tl.load(begin + column) * cosine + tl.load(begin + other) * sine
     begin = projected + (HEADS + HEADS // GROUPS + shared) * WIDTH
-    value = tl.load(begin + column)
     # As later steps will find them.
     key_kept = key.to(keys.dtype.element_ty)
-    value_kept = value.to(values.dtype.element_ty)
-    held = shared.to(tl.int64) * PLACES * WIDTH
+    value_kept = tl.load(begin + column).to(values.dtype.element_ty)
     if part == 0 and head % GROUPS == 0:
         tl.store(keys + held + own * WIDTH + column, key_kept)
         tl.store(values + held + own * WIDTH + column, value_kept)
@@ -145,20 +164,15 @@ def attend(
     top = tl.where(part == 0, alone, -1.0e30)
     mass = tl.where(part == 0, 1.0, 0.0)
     said = tl.where(part == 0, value_kept.to(tl.float32), 0.0)
-    for start in range(part * BLOCK, SPAN, SPLITS * BLOCK):
+    top, mass, said = _look(query, block, beside, seen & (slots != own), top, mass, said)
+    for start in range((SPLITS + part) * BLOCK, SPAN, SPLITS * BLOCK):
         slots = start + tl.arange(0, BLOCK)
-        seen = tl.load(visible + slots, mask=slots < SPAN, other=0) != 0
-        seen = seen & (slots != own)
+        there = slots < SPAN
+        seen = tl.load(visible + slots, mask=there, other=0) != 0
         at_slots = held + slots[:, None] * WIDTH + column[None, :]
-        block = tl.load(keys + at_slots, mask=seen[:, None], other=0.0).to(tl.float32)
-        scores = tl.where(seen, tl.sum(block * query[None, :], 1), -1.0e30)
-        higher = tl.maximum(top, tl.max(scores, 0))
-        shares = tl.where(seen, tl.exp(scores - higher), 0.0)
-        rest = tl.exp(top - higher)
-        block = tl.load(values + at_slots, mask=seen[:, None], other=0.0).to(tl.float32)
-        said = said * rest + tl.sum(block * shares[:, None], 0)
-        mass = mass * rest + tl.sum(shares, 0)
-        top = higher
+        block = tl.load(keys + at_slots, mask=there[:, None], other=0.0)
+        beside = tl.load(values + at_slots, mask=there[:, None], other=0.0)
+        top, mass, said = _look(query, block, beside, seen & (slots != own), top, mass, said)
     if SPLITS == 1:
         tl.store(target + head * WIDTH + column, said / mass)
     else:

@@ -66,6 +66,8 @@ def open_session(file: Path, options: SessionOptions, runtime: Any | None = None
     """
     runtime = onnxruntime() if runtime is None else runtime
     provider = check_provider(options.provider, runtime)
+    if options.provider == 'cuda' and hasattr(runtime, 'preload_dlls'):
+        runtime.preload_dlls()  # CUDA and cuDNN where pip has put them
     try:
         with flushed():  # the first session sets the thread that makes it, too
             session = runtime.InferenceSession(

@@ -24,7 +24,13 @@ class Recorder:
         self._torch = torch
         self.device = device
         self.records = device.type == 'cuda'
-        self._pool = torch.cuda.graph_pool_handle() if self.records else None
+        self._pool: Any = None
+        if self.records:
+            # A pool ends with its last graph; this one stays.
+            self._first = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._first):
+                torch.zeros(1, device=device)
+            self._pool = self._first.pool()
 
     def record(self, function: Callable[[], Any]) -> Callable[[], Any]:
         """Return what computes `function` anew, into the tensor that it gave when recorded.

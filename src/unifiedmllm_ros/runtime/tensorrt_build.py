@@ -193,7 +193,7 @@ def _set_capabilities(config: Any, names: Sequence[str], library: Library) -> No
             possible = sorted(word for word in dir(known) if word.startswith('SM'))
             raise BackendError(
                 f'{library.name} {library.version} does not build for compute capability {name} '
-                f'(it knows {", ".join(possible)}); use the backend onnxruntime-cuda there'
+                f'(it knows {", ".join(possible)}); use the backend torch or onnxruntime-cuda there'
             )
         config.set_compute_capability(value, place)
 

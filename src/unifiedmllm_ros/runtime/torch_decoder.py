@@ -81,6 +81,8 @@ class StepInputs:
         parts = self._device[: count * _INT].view(torch.int64).split((width,) * 3 + (wanted, 1))
         self.ids, self.places, self.slots, self.rows, self.shown = parts
         self.visible = self._device[count * _INT :].view(torch.bool).view(width, span)
+        self._pinned = pinned
+        self._said: Tensor | None = None
         self._features = torch.zeros((width, hidden), pin_memory=pinned) if visual else None
         self.features = torch.zeros((width, hidden), device=device) if visual else None
 
@@ -104,6 +106,18 @@ class StepInputs:
         if self.features is not None and self._features is not None:
             self._features[:shown] = torch.from_numpy(given['features'][0])
             self.features.copy_(self._features, non_blocking=True)
+
+    def read(self, logits: Tensor) -> Array:
+        """Return what the step gave, when it has ended."""
+        if not self._pinned:
+            return np.array(logits)  # a copy: the tensor is written again
+        if self._said is None:
+            shape = self.shape[1], logits.shape[1]
+            self._said = torch.zeros(shape, pin_memory=True)
+        said = self._said[: len(logits)]
+        said.copy_(logits, non_blocking=True)
+        torch.cuda.current_stream(logits.device).synchronize()
+        return np.array(said)
 
 
 class SlotLayers(Cache):
@@ -184,7 +198,7 @@ class TorchDecoder:
                 step = self._step(memory, inputs)
                 if shape[0] <= WIDTHS[-1]:
                     step = memory.steps[shape] = self._recorder.record(step)
-            return np.array(step()[:wanted].cpu())  # a copy: the tensor is written again
+            return inputs.read(step()[:wanted])
 
     def _step(self, memory: Memory, inputs: StepInputs) -> Callable[[], Tensor]:
         """Return the computation of a step: logits (K, V) in float32."""

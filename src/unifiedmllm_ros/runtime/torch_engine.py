@@ -69,8 +69,8 @@ class TorchEngine:
         """Load a model folder with config.json and model.safetensors.
 
         device: 'cpu', 'cuda', or 'auto' for a GPU where torch sees one. precision: 'fp32', 'fp16',
-        'bf16', or 'auto' for fp32 on the CPU and bf16 on a GPU. Raises ModelFileError,
-        MissingExtraError, GpuMemoryError.
+        'bf16', or 'auto' for fp32 on the CPU and on a GPU for the halves that the weights are
+        stored in, else bf16. Raises ModelFileError, MissingExtraError, GpuMemoryError.
         """
         folder = Path(folder)
         if not (folder / 'config.json').is_file():
@@ -84,16 +84,18 @@ class TorchEngine:
             raise MissingExtraError.naming(error.name or 'torch', 'train') from error
         if device == 'auto':
             device = 'cuda' if torch.cuda.is_available() else 'cpu'
-        if precision == 'auto':
-            precision = 'fp32' if device == 'cpu' else 'bf16'
-        dtype = {name: kind for kind, name in _NAMES.items()}.get(precision)
-        if dtype is None:
+        dtypes = {name: kind for kind, name in _NAMES.items()}
+        if precision not in ('auto', *dtypes):
             raise ModelFileError(
                 f'torch computes in {", ".join(_NAMES.values())}, not in {precision}'
             )
         model = UnifiedMLLMForConditionalGeneration.from_pretrained(folder)
+        if precision == 'auto':
+            stored = _NAMES.get(str(model.config.dtype), 'bf16')
+            precision = 'fp32' if device == 'cpu' else stored.replace('fp32', 'bf16')
+        dtype = getattr(torch, dtypes[precision].removeprefix('torch.'))
         try:
-            model = convert(model, getattr(torch, dtype.removeprefix('torch.'))).to(device)
+            model = convert(model, dtype).to(device)
         except torch.OutOfMemoryError as error:
             raise GpuMemoryError(
                 f'{folder}: out of GPU memory ({error}); choose the backend onnxruntime'
@@ -135,19 +137,19 @@ class TorchEngine:
 
     def encode_images(self, pixels: Array) -> Array:
         """Turn pixels [B, 3, H, W] (RGB in 0..1) into visual tokens [B, N, D]."""
-        return self._encoded(self._model.encode_image, pixels)
+        return self._encoded('image', pixels)
 
     def encode_video(self, frames: Array) -> Array:
         """Turn frames [F, 3, H, W] into tokens [N, D]; ConfigError without a video branch."""
         video = self._model.config.video_config
         check_medium(self._info.model, 'video', video and (video.frames,), frames.shape[:1])
-        return self._encoded(self._model.encode_video, frames[None])[0]
+        return self._encoded('video', frames[None])[0]
 
     def encode_audio(self, wave: Array) -> Array:
         """Turn a segment [samples] in -1..1 into tokens [N, D]; ConfigError without a branch."""
         tower = self._model.audio_tower
         check_medium(self._info.model, 'audio', tower and (tower.samples,), wave.shape)
-        return self._encoded(self._model.encode_audio, wave[None])[0]
+        return self._encoded('audio', wave[None])[0]
 
     def new_cache(self) -> TorchCache:
         """Return a cache of the empty sequence."""
@@ -201,7 +203,9 @@ class TorchEngine:
             row.cache.layers = tuple((layer.keys, layer.values) for layer in past.layers)
             return np.asarray(output.logits[0].float().cpu())
 
-    def _encoded(self, encode: Any, values: Array) -> Array:
+    def _encoded(self, medium: str, values: Array) -> Array:
+        """Encode a batch; medium: 'image', 'video' or 'audio'."""
+        encode = getattr(self._model, f'encode_{medium}')
         try:
             with self._torch.inference_mode():
                 return np.asarray(encode(self._tensor(values)).float().cpu())
