@@ -1,6 +1,6 @@
 """The runtime against what users would pick instead; both sides of a row in one run.
 
-Two threads everywhere. The rows that need a GPU say so where there is none.
+Two threads everywhere. A GPU has a measurement of its own, `gpu`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,6 @@ MORE_QUESTIONS = (
     'is there a book on the table?',
 )
 """With the recording's six these are ten."""
-NO_GPU = 'no GPU at hand'
 _FIRST_ANSWER = """
 import sys
 import cv2
@@ -70,7 +69,6 @@ def run() -> dict[str, Any]:
         'encoder_threads_ms': encoder_threads(),
         'decoder_threads_ms': decoder_threads(),
         'smollm2': smollm2.run(THREADS),
-        'gpu': gpu(),
     }
 
 
@@ -119,12 +117,20 @@ def _exported(folder: Path, adapter: bool) -> Path:
 def shared_frame() -> dict[str, Any]:
     """Ten questions about a frame, asked together, against ten runs that share only the model.
 
-    Both sides look at the frame within the time that is taken: once, and once a question.
+    A run that is by itself knows no earlier answer to draft from. `in_turn` has a harder opponent:
+    one perceiver that answers one by one and drafts as the other does, from frames before.
+    `without_drafts`: neither side drafts, so that nothing but sharing the frame is left. Both sides
+    look at the frame within the time that is taken: once, and once a question.
     """
     questions = [question.instruction for question in sample_recording().questions]
     questions = [*questions, *MORE_QUESTIONS][:10]
     frames = sample_frames(SHARED_FRAMES + 1)
-    return together([[(frame, question) for question in questions] for frame in frames])
+    rounds = [[(frame, question) for question in questions] for frame in frames]
+    return {
+        **together(rounds, drafts=(True, False)),
+        'in_turn': together(rounds),
+        'without_drafts': together(rounds, drafts=(False, False)),
+    }
 
 
 def cameras() -> dict[str, Any]:
@@ -135,15 +141,21 @@ def cameras() -> dict[str, Any]:
     return together([[(frame, question) for frame in views] for views in rounds])
 
 
-def together(rounds: list[list[tuple[Any, str]]]) -> dict[str, Any]:
+def together(
+    rounds: list[list[tuple[Any, str]]], drafts: tuple[bool, bool] = (True, True)
+) -> dict[str, Any]:
     """Time questions asked together and one by one, each side with a perceiver of its own.
 
-    Each side drafts from what it has answered itself. The sides take turns round by round.
+    drafts: whether the side that asks together drafts from its answers of earlier rounds, and
+    whether the other does. The sides take turns round by round.
     """
     folder = model_folder('tabletop-nano')
     engines = [TimedEngine(OnnxEngine.load(folder / 'onnx', threads=THREADS)) for _ in range(2)]
     processor = UnifiedMLLMProcessor.from_pretrained(folder)
-    models = [UnifiedModel(engine, processor) for engine in engines]
+    models = [
+        UnifiedModel(engine, processor, speculate=draft)
+        for engine, draft in zip(engines, drafts, strict=True)
+    ]
     shared, single = (Perceiver(model) for model in models)
     where: list[dict[str, float]] = []
     times: dict[str, list[float]] = {'shared': [], 'separate': []}
@@ -252,15 +264,6 @@ def decoder_threads() -> dict[str, Any]:
         str(new): {name: round(float(np.median(values)), 2) for name, values in by_name.items()}
         for new, by_name in times.items()
     }
-
-
-def gpu() -> dict[str, str]:
-    """What the rows of the GPU say without one."""
-    from unifiedmllm_ros.runtime.onnx_session import PROVIDERS, onnxruntime
-
-    if PROVIDERS['cuda'] in onnxruntime().get_available_providers():
-        return {'state': 'onnxruntime has CUDA, but these rows have not been measured'}
-    return {'state': NO_GPU}
 
 
 def _alone(perceiver: Perceiver, image: Any, question: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.docs.export_tables import export
 from tests.docs.measures import MEASURES
-from tests.docs.runtime_tables import runtime, together
+from tests.docs.runtime_tables import gpu, gpu_backends, gpu_machine, runtime, together
 from tests.docs.tables import ROOT, Parts, table, write
 from tests.docs.training_tables import ablation, third_stage
 from tests.docs.training_tables import speed as training_speed
@@ -117,6 +117,9 @@ FIGURES: Parts = {
         'speed': speed,
         'runtime': runtime,
         'together': together,
+        'gpu': gpu,
+        'gpu-machine': gpu_machine,
+        'gpu-backends': gpu_backends,
         'export': export,
         'machine': machine,
     },
