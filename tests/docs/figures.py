@@ -10,7 +10,8 @@ from typing import Any
 
 from tests.docs.export_tables import export
 from tests.docs.measures import MEASURES
-from tests.docs.runtime_tables import gpu, gpu_backends, gpu_machine, runtime, together
+from tests.docs.runtime_tables import gpu as gpu_rows
+from tests.docs.runtime_tables import gpu_backends, gpu_machine, runtime, together
 from tests.docs.tables import ROOT, Parts, table, write
 from tests.docs.training_tables import ablation, third_stage
 from tests.docs.training_tables import speed as training_speed
@@ -35,7 +36,7 @@ def result(name: str) -> dict[str, Any]:
 def quality() -> str:
     """The headline figures of the test split beside their marks."""
     test, sample = result('tabletop-test'), result('perception')
-    eager, node = result('transformers_eager'), result('node')
+    eager, node, gpu = result('transformers_eager'), result('node'), result('gpu')
     overhead, memory = node['overhead'], node['memory']['resident_mib']
     total = sample['total_ms']
     rows = [
@@ -58,6 +59,10 @@ def quality() -> str:
          f'{overhead["raw"]["total_ms"]["p50"]:.1f} / '
          f'{overhead["compressed"]["total_ms"]["p50"]:.1f} ms', '4 / 8 ms'),
         ('memory of the node, peak', f'{memory["peak"]:.0f} MiB', '500 MiB'),
+        (f'{gpu["gpu"]["name"]}: question to answer against compiled `generate()`',
+         f'{gpu["question_to_answer"]["speedup_p50"]:.1f} times faster', 'faster'),
+        (f'{gpu["gpu"]["name"]}: 7B in bf16, decoding over what the memory allows',
+         f'{gpu["decode"]["7b"]["share_of_limit"]:.2f}', '0.7'),
     ]  # fmt: skip
     return table(('figure', 'measured', 'mark'), rows)
 
@@ -117,7 +122,7 @@ FIGURES: Parts = {
         'speed': speed,
         'runtime': runtime,
         'together': together,
-        'gpu': gpu,
+        'gpu': gpu_rows,
         'gpu-machine': gpu_machine,
         'gpu-backends': gpu_backends,
         'export': export,

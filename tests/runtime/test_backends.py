@@ -15,12 +15,13 @@ import pytest
 from unifiedmllm_ros.errors import (
     BackendError,
     GpuMemoryError,
+    MissingExtraError,
     ModelError,
     ModelFileError,
     NotFiniteError,
 )
 from unifiedmllm_ros.perception import Perceiver
-from unifiedmllm_ros.runtime import backends, doctor, onnx_session
+from unifiedmllm_ros.runtime import backends, doctor, onnx_session, torch_engine
 from unifiedmllm_ros.runtime.backends import Machine, choose, open_engine
 from unifiedmllm_ros.runtime.cuda import CudaRuntime
 from unifiedmllm_ros.runtime.doctor import diagnose, faster
@@ -145,6 +146,46 @@ def test_a_driver_that_is_too_old_leaves_the_cpu_to_auto_alone(
     assert said == ['tensorrt: the NVIDIA driver is too old; going on with onnxruntime instead']
     with pytest.raises(BackendError, match='too old'):
         open_engine(tiny.folder, 'tensorrt', say=said.append)
+
+
+def test_auto_takes_torch_where_a_model_has_weights_for_it(
+    tiny: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine((RTX,), (), CPU, True)
+    said: list[str] = []
+    opened: list[str] = []
+    real = backends._open
+
+    def lacking(folder: Path, backend: str, *rest: object) -> object:
+        opened.append(backend)
+        if backend == 'torch':
+            raise MissingExtraError.naming('transformers', 'train')
+        return real(folder, backend, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(backends, '_open', lacking)
+    assert open_engine(tiny.folder, machine=machine, say=said.append).info.state == ''
+    assert opened == ['onnxruntime']
+    shutil.copytree(tiny.folder, tmp_path / 'whole')
+    (tmp_path / 'whole' / 'model.safetensors').touch()
+    engine = open_engine(tmp_path / 'whole', machine=machine, say=said.append)
+    assert opened == ['onnxruntime', 'torch', 'onnxruntime']
+    assert engine.info.state == 'instead of torch, which does not run here'
+    assert 'transformers' in said[0]
+    with pytest.raises(MissingExtraError):  # what was named runs or fails
+        open_engine(tmp_path / 'whole', 'torch')
+    for integers in ('int8', 'int4'):  # torch computes in none of these
+        with pytest.raises(ModelFileError, match='no graphs'):
+            open_engine(tmp_path / 'whole', precision=integers, machine=machine)
+
+
+def test_torch_is_only_asked_where_there_is_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(torch_engine, 'cuda_available', lambda: asked.append(True) or True)
+    monkeypatch.setattr(backends, 'gpus', tuple)
+    assert not Machine.here().torch
+    monkeypatch.setattr(backends, 'gpus', lambda: (RTX,))
+    assert Machine.here().torch
+    assert asked == [True]
 
 
 def test_the_doctor_says_in_what_precision_models_are(

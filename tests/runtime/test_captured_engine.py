@@ -18,7 +18,7 @@ from unifiedmllm_ros.model.loramoe import LoraMoEConfig  # noqa: E402
 from unifiedmllm_ros.runtime.captured_engine import CapturedEngine  # noqa: E402
 from unifiedmllm_ros.runtime.engine import Row  # noqa: E402
 from unifiedmllm_ros.runtime.torch_decoder import WIDTHS  # noqa: E402
-from unifiedmllm_ros.runtime.torch_engine import TorchEngine  # noqa: E402
+from unifiedmllm_ros.runtime.torch_engine import TorchEngine, fitting_precision  # noqa: E402
 
 GPU = pytest.param(
     'cuda',
@@ -215,3 +215,9 @@ def test_the_shipped_model_answers_as_in_torch(device: str) -> None:
             perceiver.set_image(frame)
             said[-1] += [perceiver.ask(q, execute=False).text for q in questions]
     assert said[0] == said[1]
+
+
+def test_a_gpu_computes_in_the_halves_that_weights_are_stored_in() -> None:
+    stored = ('torch.float16', 'torch.bfloat16', 'torch.float32', 'None')
+    assert [fitting_precision(name, 'cuda') for name in stored] == ['fp16', 'bf16', 'bf16', 'bf16']
+    assert {fitting_precision(name, 'cpu') for name in stored} == {'fp32'}

@@ -91,8 +91,7 @@ class TorchEngine:
             )
         model = UnifiedMLLMForConditionalGeneration.from_pretrained(folder)
         if precision == 'auto':
-            stored = _NAMES.get(str(model.config.dtype), 'bf16')
-            precision = 'fp32' if device == 'cpu' else stored.replace('fp32', 'bf16')
+            precision = fitting_precision(str(model.config.dtype), device)
         dtype = getattr(torch, dtypes[precision].removeprefix('torch.'))
         try:
             model = convert(model, dtype).to(device)
@@ -222,6 +221,13 @@ class TorchEngine:
                 'choose the backend onnxruntime'
             )
         return ModelError(f'{self._info.model} failed in torch: {error}')
+
+
+def fitting_precision(stored: str, device: str) -> str:
+    """Return what to compute in where weights are stored as `stored`, such as 'torch.float16'."""
+    if device == 'cpu':
+        return 'fp32'
+    return 'fp16' if stored == 'torch.float16' else 'bf16'
 
 
 def cuda_available() -> bool:
