@@ -20,18 +20,12 @@ from unifiedmllm_ros.runtime.engine import Row  # noqa: E402
 from unifiedmllm_ros.runtime.torch_decoder import WIDTHS  # noqa: E402
 from unifiedmllm_ros.runtime.torch_engine import TorchEngine, fitting_precision  # noqa: E402
 
-GPU = pytest.param(
-    'cuda',
-    marks=[
-        pytest.mark.gpu,
-        pytest.mark.skipif(not torch.cuda.is_available(), reason='needs an NVIDIA GPU'),
-    ],
-)
+DEVICES = ['cpu', 'cuda'] if torch.cuda.is_available() else ['cpu']
 CLOSE = 2e-4
 IDS = list(range(30, 80))
 
 
-@pytest.fixture(scope='module', params=['cpu', GPU])
+@pytest.fixture(scope='module', params=DEVICES)
 def device(request: pytest.FixtureRequest) -> Iterator[str]:
     """Where the engine computes; on a GPU in float32 throughout."""
     before = torch.backends.cudnn.allow_tf32
@@ -221,3 +215,16 @@ def test_a_gpu_computes_in_the_halves_that_weights_are_stored_in() -> None:
     stored = ('torch.float16', 'torch.bfloat16', 'torch.float32', 'None')
     assert [fitting_precision(name, 'cuda') for name in stored] == ['fp16', 'bf16', 'bf16', 'bf16']
     assert {fitting_precision(name, 'cpu') for name in stored} == {'fp32'}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(
+    'cuda' not in DEVICES, reason='needs an NVIDIA GPU: all of this file runs there'
+)
+def test_steps_are_recorded_on_a_gpu() -> None:
+    engine = CapturedEngine(shrunken_model('smol-135m').to('cuda'), 'twin')
+    cache = engine.new_cache()
+    engine.step(IDS, cache)
+    engine.step([7], cache)
+    assert engine.info.state.startswith('replayed as CUDA graphs')
+    assert {shape[0] for shape in cache.buffers.memory.steps} == {64, 1}
