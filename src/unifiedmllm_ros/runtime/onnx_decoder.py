@@ -80,16 +80,7 @@ class OnnxDecoder:
 
     def step(self, rows: Sequence[Row]) -> list[Array]:
         """Append to sequences; see Engine.step_all."""
-        lengths = [row.cache.length for row in rows]
-        said: list[Array] = []
-        try:
-            for group in slots.together(rows, self._manifest.max_length):
-                said += self._run(group)
-        except Exception:
-            for row, length in zip(rows, lengths, strict=True):
-                row.cache.truncate(length)
-            raise
-        return said
+        return slots.in_groups(rows, self._manifest.max_length, self._run)
 
     def _run(self, rows: Sequence[Row]) -> list[Array]:
         suffixes = slots.suffixes_of(rows)
@@ -104,7 +95,6 @@ class OnnxDecoder:
             with flushed():
                 self._session.run_with_iobinding(binding)
         except Exception as error:  # ONNX Runtime's exceptions have no common base
-            buffers.dirty = True
             raise failed(error, 'decoder', self.device) from error
         buffers.dirty = not np.isfinite(logits.sum())
         given.append(rows)

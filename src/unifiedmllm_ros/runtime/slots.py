@@ -9,7 +9,7 @@ was cut back leaves slots that are written over or left behind at the next move.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Final, Protocol
@@ -172,6 +172,26 @@ def together(rows: Sequence[Row], most: int) -> Iterator[Sequence[Row]]:
         yield from together(rows[middle:], most)
     else:
         yield rows
+
+
+def in_groups(
+    rows: Sequence[Row], most: int, run: Callable[[Sequence[Row]], list[Array]]
+) -> list[Array]:
+    """Run a step in as few groups as fit buffers of `most` slots; returns the logits of each row.
+
+    Where a run fails, all sequences are what they were; nothing more is appended in their buffers.
+    """
+    lengths = [row.cache.length for row in rows]
+    said: list[Array] = []
+    try:
+        for group in together(rows, most):
+            said += run(group)
+    except Exception:
+        for row, length in zip(rows, lengths, strict=True):
+            row.cache.truncate(length)
+            row.cache.buffers.dirty = True
+        raise
+    return said
 
 
 def shared_buffers(rows: Sequence[Row], new: int, mover: Mover) -> Any:

@@ -90,17 +90,7 @@ class TensorrtDecoder:
         What exceeds the profile of one run is taken in several. Raises ValueError for more visual
         tokens in one picture than the profile has.
         """
-        lengths = [row.cache.length for row in rows]
-        said: list[Array] = []
-        try:
-            for group in slots.together(rows, self._profile.capacity):
-                said += self._grow(group)
-        except Exception:
-            for row, length in zip(rows, lengths, strict=True):
-                row.cache.truncate(length)
-                row.cache.buffers.dirty = True
-            raise
-        return said
+        return slots.in_groups(rows, self._profile.capacity, self._grow)
 
     def _grow(self, rows: Sequence[Row]) -> list[Array]:
         said: list[list[Array]] = [[] for _ in rows]

@@ -162,17 +162,7 @@ class TorchDecoder:
 
     def step(self, rows: Sequence[Row]) -> list[Array]:
         """Append to sequences; see Engine.step_all."""
-        lengths = [row.cache.length for row in rows]
-        said: list[Array] = []
-        try:
-            for group in slots.together(rows, self._manifest.max_length):
-                said += self._run(group)
-        except Exception:
-            for row, length in zip(rows, lengths, strict=True):
-                row.cache.truncate(length)
-                row.cache.buffers.dirty = True
-            raise
-        return said
+        return slots.in_groups(rows, self._manifest.max_length, self._run)
 
     def _run(self, rows: Sequence[Row]) -> list[Array]:
         suffixes = slots.suffixes_of(rows)
