@@ -15,7 +15,6 @@ import pytest
 from unifiedmllm_ros.errors import (
     BackendError,
     GpuMemoryError,
-    MissingExtraError,
     ModelError,
     ModelFileError,
     NotFiniteError,
@@ -48,10 +47,9 @@ CUDA = ('CUDAExecutionProvider', *CPU)
         (Machine((), (), CPU, False), 'onnxruntime', ''),
         (Machine((), ('tensorrt_rtx',), CUDA, True), 'onnxruntime', ''),
         (Machine((RTX,), ('tensorrt_rtx',), CPU, False), 'tensorrt', ''),
-        (Machine((RTX,), (), CUDA, True), 'torch', 'unifiedmllm_ros[tensorrt]'),
-        (Machine((RTX,), (), CUDA, False), 'onnxruntime-cuda', 'unifiedmllm_ros[tensorrt]'),
-        (Machine((RTX,), (), CPU, False), 'onnxruntime', 'unifiedmllm_ros[tensorrt]'),
-        (Machine((ORIN,), (), CPU, True), 'torch', 'python3-libnvinfer'),
+        (Machine((RTX,), (), CUDA, True), 'onnxruntime-cuda', 'unifiedmllm_ros[tensorrt]'),
+        (Machine((RTX,), (), CPU, True), 'onnxruntime', 'unifiedmllm_ros[tensorrt]'),
+        (Machine((ORIN,), (), CPU, True), 'onnxruntime', 'python3-libnvinfer'),
     ],
 )
 def test_the_fastest_that_is_there(machine: Machine, chosen: str, command: str) -> None:
@@ -148,34 +146,28 @@ def test_a_driver_that_is_too_old_leaves_the_cpu_to_auto_alone(
         open_engine(tiny.folder, 'tensorrt', say=said.append)
 
 
-def test_auto_takes_torch_where_a_model_has_weights_for_it(
+def test_auto_runs_in_torch_on_a_gpu_what_was_never_exported(
     tiny: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    machine = Machine((RTX,), (), CPU, True)
-    said: list[str] = []
+    gpu, cpu = Machine((RTX,), (), CPU, True), Machine((), (), CPU, False)
     opened: list[str] = []
-    real = backends._open
 
-    def lacking(folder: Path, backend: str, *rest: object) -> object:
+    def note(folder: Path, backend: str, *_: object) -> str:
         opened.append(backend)
-        if backend == 'torch':
-            raise MissingExtraError.naming('transformers', 'train')
-        return real(folder, backend, *rest)  # type: ignore[arg-type]
+        return backend
 
-    monkeypatch.setattr(backends, '_open', lacking)
-    assert open_engine(tiny.folder, machine=machine, say=said.append).info.state == ''
-    assert opened == ['onnxruntime']
-    shutil.copytree(tiny.folder, tmp_path / 'whole')
-    (tmp_path / 'whole' / 'model.safetensors').touch()
-    engine = open_engine(tmp_path / 'whole', machine=machine, say=said.append)
-    assert opened == ['onnxruntime', 'torch', 'onnxruntime']
-    assert engine.info.state == 'instead of torch, which does not run here'
-    assert 'transformers' in said[0]
-    with pytest.raises(MissingExtraError):  # what was named runs or fails
-        open_engine(tmp_path / 'whole', 'torch')
-    for integers in ('int8', 'int4'):  # torch computes in none of these
-        with pytest.raises(ModelFileError, match='no graphs'):
-            open_engine(tmp_path / 'whole', precision=integers, machine=machine)
+    monkeypatch.setattr(backends, '_open', note)
+    exported, raw = tmp_path / 'exported', tmp_path / 'raw'
+    shutil.copytree(tiny.folder, exported)
+    raw.mkdir()
+    for folder in (exported, raw):
+        (folder / 'model.safetensors').touch()
+    assert open_engine(exported, machine=gpu) == 'onnxruntime'
+    assert open_engine(raw, machine=gpu) == 'torch'
+    assert open_engine(raw, machine=cpu) == 'onnxruntime'  # which says what is missing
+    assert open_engine(raw, precision='bf16', machine=gpu) == 'torch'
+    assert open_engine(raw, precision='int8', machine=gpu) == 'onnxruntime'  # so it does
+    assert opened == ['onnxruntime', 'torch', 'onnxruntime', 'torch', 'onnxruntime']
 
 
 def test_torch_is_only_asked_where_there_is_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,12 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
-from unifiedmllm_ros.errors import (
-    BackendError,
-    GpuMemoryError,
-    MissingExtraError,
-    ModelFileError,
-)
+from unifiedmllm_ros.errors import BackendError, GpuMemoryError, ModelFileError
 from unifiedmllm_ros.runtime.engine import EngineInfo
 from unifiedmllm_ros.runtime.gpu import Gpu, gpus
 from unifiedmllm_ros.runtime.manifest import MANIFEST_FILE, Manifest
@@ -82,14 +77,14 @@ def choose(machine: Machine) -> tuple[Choice, ...]:
     if machine.gpus and machine.tensorrt:
         gpu = machine.gpus[0]
         found.append(Choice('tensorrt', f'{gpu.name} and {machine.tensorrt[0]} are here'))
-    if machine.gpus and machine.torch:
-        found.append(Choice('torch', f'{machine.gpus[0].name} and torch with CUDA are here'))
     if machine.gpus and 'CUDAExecutionProvider' in machine.providers:
         found.append(
             Choice('onnxruntime-cuda', f'{machine.gpus[0].name} and onnxruntime-gpu are here')
         )
     without = 'no NVIDIA GPU answers' if not machine.gpus else 'no library for the GPU is installed'
     found.append(Choice('onnxruntime', without if len(found) == 0 else 'it runs everywhere'))
+    if machine.gpus and machine.torch:
+        found.append(Choice('torch', f'{machine.gpus[0].name} and torch run models without graphs'))
     return tuple(found)
 
 
@@ -150,20 +145,25 @@ def next_engine(
 def _candidates(folder: Path, precision: str, machine: Machine | None) -> list[str]:
     """Name the backends that can run a model, fastest first.
 
-    Most models are only exported for the CPU: the others are not asked for what they lack.
+    Most models are only exported for the CPU: the others are not asked for what they lack. What was
+    never exported runs in torch, which takes seconds to start.
     """
-    return [
-        choice.backend
-        for choice in choose(machine or Machine.here())
-        if choice.backend == 'onnxruntime' or _runs(folder, choice.backend, precision)
-    ]
+    names = [choice.backend for choice in choose(machine or Machine.here())]
+    found = [name for name in names if name != 'torch' and _exported(folder, name, precision)]
+    if not found and 'torch' in names and _weights(folder, precision):
+        return ['torch']
+    # Let a model without any graphs be named by the file that is missing.
+    return found if 'onnxruntime' in found else [*found, 'onnxruntime']
 
 
-def _runs(folder: Path, backend: str, precision: str) -> bool:
-    """Return whether a model has what a backend runs: weights for torch, graphs for the others."""
-    if backend == 'torch':
-        return precision not in ('int8', 'int4') and (folder / 'model.safetensors').is_file()
-    return _graphs(folder, backend, precision) is not None
+def _exported(folder: Path, backend: str, precision: str) -> bool:
+    graphs = _graphs(folder, backend, precision)
+    return graphs is not None and (graphs / MANIFEST_FILE).is_file()
+
+
+def _weights(folder: Path, precision: str) -> bool:
+    """Return whether torch can run a model as it was trained, in a precision that it knows."""
+    return precision not in ('int8', 'int4') and (folder / 'model.safetensors').is_file()
 
 
 def _first_that_fits(names: list[str], attempt: Callable[[str], Any], say: Say) -> Any:
@@ -171,7 +171,7 @@ def _first_that_fits(names: list[str], attempt: Callable[[str], Any], say: Say) 
     for place, name in enumerate(names):
         try:
             engine = attempt(name)
-        except (GpuMemoryError, BackendError, MissingExtraError) as error:
+        except (GpuMemoryError, BackendError) as error:
             if place + 1 == len(names):
                 raise
             say(f'{name}: {error}; going on with {names[place + 1]} instead')
@@ -183,7 +183,7 @@ def _first_that_fits(names: list[str], attempt: Callable[[str], Any], say: Say) 
     raise BackendError('no backend to choose from')
 
 
-def _what_failed(error: Exception) -> str:
+def _what_failed(error: GpuMemoryError | BackendError) -> str:
     if isinstance(error, GpuMemoryError):
         return 'had not enough GPU memory'
     return 'does not run here'
