@@ -78,7 +78,7 @@ def chained_kernel() -> float:
     """Microseconds of the shortest kernel in a CUDA graph of such, each after the one before."""
     import torch
 
-    from unifiedmllm_ros.runtime.replay import Recorder
+    from unifiedmllm_ros.runtime.cuda_graphs import Recorder
 
     number = torch.zeros(1, device='cuda')
 
@@ -115,15 +115,12 @@ def decode(preset: str, limits: dict[str, Any]) -> dict[str, Any]:
     free, total = torch.cuda.mem_get_info()
     used = total - free  # by everybody, the driver and its context among them
     computed = weights + position * manifest.max_length
-    engine._decoder._fused, plain = None, engine._decoder._fused
-    engine._decoder._free.clear()
-    generic = _speeds(engine)
+    generic = _speeds(CapturedEngine(model, preset, fused=False))
     bytes_per_token = read + position * (PROMPT + ANSWER // 2)
     limit = limits['copied_bytes_per_second'] / bytes_per_token
     return {
         'backend': engine.info.backend,
         'state': engine.info.state,
-        'kernels': plain is not None,
         'prompt': PROMPT,
         'answer': ANSWER,
         'prefill_tokens_per_second': round(speeds['prefill']),

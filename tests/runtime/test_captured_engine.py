@@ -12,7 +12,7 @@ torch = pytest.importorskip('torch', reason='needs the extra [train]')
 peft = pytest.importorskip('peft', reason='needs the extra [train]')
 
 from tests.model.preset_twin import shrunken_model  # noqa: E402
-from unifiedmllm_ros.errors import InstructionError, ModelError  # noqa: E402
+from unifiedmllm_ros.errors import GpuMemoryError, InstructionError, ModelError  # noqa: E402
 from unifiedmllm_ros.locations import model_folder  # noqa: E402
 from unifiedmllm_ros.model.loramoe import LoraMoEConfig  # noqa: E402
 from unifiedmllm_ros.runtime.captured_engine import CapturedEngine  # noqa: E402
@@ -189,6 +189,17 @@ def test_a_step_that_fails_leaves_caches_as_they_were(
     assert cache.length == 2
     again = engine.new_cache()
     assert_equal([engine.step([9], cache)], [engine.step([7, 8, 9], again, last=1)])
+
+
+def test_no_room_for_a_cache_is_an_error_of_gpu_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = CapturedEngine(shrunken_model('smol-135m'), 'twin')
+
+    def full() -> None:
+        raise torch.OutOfMemoryError('CUDA out of memory')
+
+    monkeypatch.setattr(engine._decoder, '_new_memory', full)
+    with pytest.raises(GpuMemoryError, match='CUDA out of memory'):
+        engine.new_cache()
 
 
 def test_the_shipped_model_answers_as_in_torch(device: str) -> None:

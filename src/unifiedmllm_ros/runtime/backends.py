@@ -81,7 +81,11 @@ def choose(machine: Machine) -> tuple[Choice, ...]:
         found.append(
             Choice('onnxruntime-cuda', f'{machine.gpus[0].name} and onnxruntime-gpu are here')
         )
-    without = 'no NVIDIA GPU answers' if not machine.gpus else 'no library for the GPU is installed'
+    without = (
+        'no NVIDIA GPU answers'
+        if not machine.gpus
+        else 'no library that runs graphs on the GPU is installed'
+    )
     found.append(Choice('onnxruntime', without if len(found) == 0 else 'it runs everywhere'))
     if machine.gpus and machine.torch:
         found.append(Choice('torch', f'{machine.gpus[0].name} and torch run models without graphs'))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,19 +22,21 @@ class CapturedEngine(TorchEngine):
     stored otherwise from then on. On a CPU it computes the same without recording.
     """
 
-    def __init__(self, model: Any, name: str, max_length: int = DEFAULT_LENGTH) -> None:
-        """See TorchEngine."""
+    def __init__(
+        self, model: Any, name: str, max_length: int = DEFAULT_LENGTH, fused: bool = True
+    ) -> None:
+        """See TorchEngine; fused: use kernels of ours where they fit the model."""
+        from unifiedmllm_ros.runtime.cuda_graphs import Recorder
         from unifiedmllm_ros.runtime.graphs import simplify_experts
-        from unifiedmllm_ros.runtime.replay import Recorder
         from unifiedmllm_ros.runtime.torch_decoder import TorchDecoder
 
         super().__init__(model, name, max_length)
         language_model = self._model.language_model
         simplify_experts(language_model)
         self._recorder = Recorder(self._device)
-        self._encoders: dict[str, Any] = {}
+        self._encoders: dict[str, Callable[[Any], Any]] = {}
         self._recorded: dict[tuple[str, tuple[int, ...]], tuple[Any, Callable[[], Any]]] = {}
-        self._decoder = TorchDecoder(language_model, self.manifest, self._recorder)
+        self._decoder = TorchDecoder(language_model, self.manifest, self._recorder, fused)
         if self._recorder.records:
             self._torch.cuda.empty_cache()  # what putting weights together has left
         state = 'replayed as CUDA graphs' if self._recorder.records else 'not recorded'
@@ -42,8 +45,11 @@ class CapturedEngine(TorchEngine):
         self._info = replace(self._info, shares_prefixes=True, state=state)
 
     def new_cache(self) -> SlotCache:  # type: ignore[override]
-        """Return a cache of the empty sequence."""
-        return self._decoder.new_cache()
+        """Return a cache of the empty sequence; GpuMemoryError where there is no room for one."""
+        try:
+            return self._decoder.new_cache()
+        except RuntimeError as error:
+            raise self._failure(error) from error
 
     def step_all(self, rows: Sequence[Row]) -> list[Array]:
         """Append to sequences, all in one run; see Engine.step_all."""
@@ -60,20 +66,15 @@ class CapturedEngine(TorchEngine):
         try:
             with torch.inference_mode():
                 if key not in self._recorded:
-                    graph, held = self._encoder(medium), given.to(self._device, copy=True)
-                    self._recorded[key] = (
-                        held,
-                        self._recorder.record(
-                            lambda: graph(held[0] if medium == 'video' else held)
-                        ),
-                    )
+                    encode, held = self._encoder(medium), given.to(self._device, copy=True)
+                    self._recorded[key] = held, self._recorder.record(partial(encode, held))
                 held, run = self._recorded[key]
                 held.copy_(given)
                 return np.array(run().cpu())  # a copy: the tensor is written again
         except RuntimeError as error:
             raise self._failure(error) from error
 
-    def _encoder(self, medium: str) -> Any:
+    def _encoder(self, medium: str) -> Callable[[Any], Any]:
         """Return an encoder as it is exported, which leaves nothing to the CPU."""
         if medium not in self._encoders:
             from unifiedmllm_ros.runtime.graphs import AudioGraph, VideoGraph, VisionGraph
@@ -83,5 +84,6 @@ class CapturedEngine(TorchEngine):
                 'video': lambda: VideoGraph(self._model),
                 'audio': lambda: AudioGraph(self._model.audio_tower),
             }
-            self._encoders[medium] = makers[medium]().to(self._device).eval()
+            graph = makers[medium]().to(self._device).eval()
+            self._encoders[medium] = (lambda one: graph(one[0])) if medium == 'video' else graph
         return self._encoders[medium]

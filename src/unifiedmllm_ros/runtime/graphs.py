@@ -189,17 +189,25 @@ def grouped_attention(
 
     query (1, heads, T, d), key and value (1, kv heads, C, d), attention_mask (1, 1, T, C).
     """
-    batch, heads, new, width = query.shape
-    groups = heads // key.shape[1]
-    if groups == 1:  # no reshape between scale and product, which ONNX Runtime then fuses
+    if (
+        query.shape[1] == key.shape[1]
+    ):  # no reshape between scale and product, which ONNX Runtime then fuses
         scores = (query * scaling) @ key.transpose(2, 3)
         said = torch.softmax(scores + attention_mask, dim=-1) @ value
         return said.transpose(1, 2), None
-    grouped = (query * scaling).reshape(batch, key.shape[1], groups * new, width)
-    scores = grouped @ key.transpose(2, 3)
-    mask = attention_mask.repeat(1, 1, groups, 1)
-    said = torch.softmax(scores + mask, dim=-1) @ value
-    return said.reshape(batch, heads, new, width).transpose(1, 2), None
+    grouped, mask = group(query * scaling, key.shape[1], attention_mask)
+    said = torch.softmax(grouped @ key.transpose(2, 3) + mask, dim=-1) @ value
+    return said.reshape(query.shape).transpose(1, 2), None
+
+
+def group(query: Tensor, kv_heads: int, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Put the query heads that share keys behind one another, as if they were positions.
+
+    query (1, heads, T, d) -> (1, kv heads, groups * T, d); mask (1, 1, T, C) -> that often.
+    """
+    batch, heads, new, width = query.shape
+    groups = heads // kv_heads
+    return query.reshape(batch, kv_heads, groups * new, width), mask.repeat(1, 1, groups, 1)
 
 
 ALL_ATTENTION_FUNCTIONS.register(ATTENTION, grouped_attention)

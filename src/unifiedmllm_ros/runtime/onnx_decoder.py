@@ -83,9 +83,9 @@ class OnnxDecoder:
         return slots.in_groups(rows, self._manifest.max_length, self._run)
 
     def _run(self, rows: Sequence[Row]) -> list[Array]:
-        suffixes = slots.suffixes_of(rows)
-        buffers = slots.shared_buffers(rows, sum(suffix.new for suffix in suffixes), self)
-        given = slots.inputs(suffixes, buffers, self._nothing)
+        return slots.run(rows, slots.suffixes_of(rows), self, self._nothing, self._compute)
+
+    def _compute(self, buffers: Buffers, given: slots.Inputs) -> Array:
         binding = buffers.binding(self._session, self._manifest.cache_names)
         for name, values in given.arrays.items():  # `given` keeps them alive, the binding does not
             binding.bind_cpu_input(name, values)
@@ -96,9 +96,7 @@ class OnnxDecoder:
                 self._session.run_with_iobinding(binding)
         except Exception as error:  # ONNX Runtime's exceptions have no common base
             raise failed(error, 'decoder', self.device) from error
-        buffers.dirty = not np.isfinite(logits.sum())
-        given.append(rows)
-        return slots.split(logits, rows)
+        return logits
 
     def gather(self, parts: Sequence[tuple[Buffers, Slots]], capacity: int) -> Buffers:
         """Return new buffers that begin with slots of others; see slots.Mover."""

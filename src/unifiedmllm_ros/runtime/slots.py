@@ -194,6 +194,26 @@ def in_groups(
     return said
 
 
+def run(
+    rows: Sequence[Row],
+    suffixes: Sequence[Suffix],
+    mover: Mover,
+    nothing: Array,
+    compute: Callable[[Any, Inputs], Array],
+) -> list[Array]:
+    """Append to sequences in one run of a decoder; returns the logits of each row.
+
+    suffixes: what is computed of each row. nothing: see inputs. compute: gives the logits of all
+    rows, of the buffers that hold the sequences and of what the decoder gets.
+    """
+    buffers = shared_buffers(rows, sum(suffix.new for suffix in suffixes), mover)
+    given = inputs(suffixes, buffers, nothing)
+    logits = compute(buffers, given)
+    buffers.dirty = not np.isfinite(logits.sum())
+    given.append(rows)
+    return split(logits, rows)
+
+
 def shared_buffers(rows: Sequence[Row], new: int, mover: Mover) -> Any:
     """Return buffers that hold all sequences of a step and have room for `new` slots.
 

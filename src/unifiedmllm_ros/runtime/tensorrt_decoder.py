@@ -104,10 +104,12 @@ class TensorrtDecoder:
         return [np.concatenate(logits) for logits in said]
 
     def _run(self, rows: Sequence[Row]) -> list[Array]:
+        whole = [slots.Suffix(row) for row in rows]
+        return slots.run(rows, whole, self, self._nothing, self._compute)
+
+    def _compute(self, buffers: DeviceBuffers, given: slots.Inputs) -> Array:
         session = self._session
-        buffers = slots.shared_buffers(rows, sum(row.new for row in rows), self)
         self._bind(buffers)
-        given = slots.inputs([slots.Suffix(row) for row in rows], buffers, self._nothing)
         for name, array in given.arrays.items():
             self._slots[name].upload(array, session.stream)
         shapes = {name: array.shape for name, array in given.arrays.items()}
@@ -116,10 +118,7 @@ class TensorrtDecoder:
         else:
             session.run(PREFILL, shapes)
         shape = (len(given.arrays['rows']), self._manifest.vocab)
-        logits = self._slots['logits'].download(shape, session.stream)
-        buffers.dirty = not np.isfinite(logits.sum())
-        given.append(rows)
-        return slots.split(logits, rows)
+        return self._slots['logits'].download(shape, session.stream)
 
     def _decode(self, buffers: DeviceBuffers, shapes: dict[str, tuple[int, ...]]) -> None:
         """Run one id: as it comes the first time, then as a CUDA graph of these buffers."""

@@ -21,9 +21,10 @@ from transformers import Cache
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from unifiedmllm_ros.runtime import slots
+from unifiedmllm_ros.runtime.cuda_graphs import Recorder
 from unifiedmllm_ros.runtime.engine import Array, Row
+from unifiedmllm_ros.runtime.graphs import group
 from unifiedmllm_ros.runtime.manifest import Manifest
-from unifiedmllm_ros.runtime.replay import Recorder
 from unifiedmllm_ros.runtime.slots import SlotBuffers, SlotCache, Slots
 
 ATTENTION: Final = 'unifiedmllm_slots'
@@ -140,8 +141,13 @@ class SlotLayers(Cache):
 class TorchDecoder:
     """Runs a causal language model of `transformers` over slots. A slots.Mover."""
 
-    def __init__(self, language_model: nn.Module, manifest: Manifest, recorder: Recorder) -> None:
-        """Take the model as it is, where it is; from now on it looks at slots."""
+    def __init__(
+        self, language_model: nn.Module, manifest: Manifest, recorder: Recorder, fused: bool = True
+    ) -> None:
+        """Take the model as it is, where it is; from now on it looks at slots.
+
+        fused: use the kernels of `fused_decoder` where they fit.
+        """
         self._model: Any = language_model
         self._model.config._attn_implementation = ATTENTION
         self._manifest, self._recorder = manifest, recorder
@@ -149,7 +155,7 @@ class TorchDecoder:
         self._nothing = np.zeros((0, manifest.hidden), np.float32)
         self._inputs: dict[Shape, StepInputs] = {}
         self._free: list[Memory] = []
-        self._fused = _fused(language_model, manifest.max_length)
+        self._fused = _fused(language_model, manifest.max_length) if fused else None
 
     @property
     def fused(self) -> bool:
@@ -165,16 +171,10 @@ class TorchDecoder:
         return slots.in_groups(rows, self._manifest.max_length, self._run)
 
     def _run(self, rows: Sequence[Row]) -> list[Array]:
-        suffixes = slots.suffixes_of(rows)
-        buffers = slots.shared_buffers(rows, sum(suffix.new for suffix in suffixes), self)
-        given = slots.inputs(suffixes, buffers, self._nothing)
-        logits = self._compute(buffers.memory, given)
-        buffers.dirty = not np.isfinite(logits.sum())
-        given.append(rows)
-        return slots.split(logits, rows)
+        return slots.run(rows, slots.suffixes_of(rows), self, self._nothing, self._compute)
 
-    def _compute(self, memory: Memory, given: slots.Inputs) -> Array:
-        wanted = len(given.arrays['rows'])
+    def _compute(self, buffers: TorchBuffers, given: slots.Inputs) -> Array:
+        memory, wanted = buffers.memory, len(given.arrays['rows'])
         shape = step_shape(given)
         inputs = self._inputs.get(shape)
         if inputs is None:
@@ -266,14 +266,11 @@ def slots_attention(
 
     query (1, heads, T, d), key and value (1, kv heads, S, d), attention_mask (1, 1, T, S).
     """
-    batch, heads, new, width = query.shape
-    groups = heads // key.shape[1]
-    grouped = query.reshape(batch, key.shape[1], groups * new, width)
-    mask = attention_mask.repeat(1, 1, groups, 1)
+    grouped, mask = group(query, key.shape[1], attention_mask)
     said = nn.functional.scaled_dot_product_attention(
         grouped, key, value, attn_mask=mask, scale=scaling
     )
-    return said.reshape(batch, heads, new, width).transpose(1, 2), None
+    return said.reshape(query.shape).transpose(1, 2), None
 
 
 ALL_ATTENTION_FUNCTIONS.register(ATTENTION, slots_attention)
