@@ -7,9 +7,16 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from unifiedmllm_ros.tabletop.lexicon import default_lexicon
-from unifiedmllm_ros.tabletop.record import SceneRecord, SceneRecordError, read_scenes
+from unifiedmllm_ros.tabletop.record import (
+    SceneRecord,
+    SceneRecordError,
+    canonical_box,
+    read_scenes,
+)
 from unifiedmllm_ros.tabletop.symbolic import sample_scene
 
 
@@ -50,3 +57,14 @@ def test_the_line_is_named(tmp_path: Path) -> None:
     path.write_text(f'{good}\n{good[:40]}\n')
     with pytest.raises(SceneRecordError, match=r'scenes\.jsonl, line 2'):
         list(read_scenes(path))
+
+
+@given(st.tuples(*[st.floats(-0.2, 1.2)] * 4))
+@settings(max_examples=200, deadline=None)
+def test_canonical_box_is_always_valid(corners: tuple[float, float, float, float]) -> None:
+    box = canonical_box(corners)
+    assert 0 <= box.x1 < box.x2 <= 1
+    assert 0 <= box.y1 < box.y2 <= 1
+    for value, given_value in zip(box.corners[:2], corners[:2], strict=True):
+        if 0 < corners[0] < corners[2] < 1 and 0 < corners[1] < corners[3] < 1:
+            assert abs(value - given_value) <= 0.0011

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.experts.diffusion.twins import pixels, region, request
+from tests.experts.diffusion.asking import pixels, region, request
 from unifiedmllm_ros.experts.configuration import ExpertEntry
 from unifiedmllm_ros.experts.diffusion.expert import DiffusionExpert
 from unifiedmllm_ros.experts.registry import ExpertRegistry

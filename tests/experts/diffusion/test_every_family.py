@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.experts.diffusion.twins import SEED, STEPS, Heard, image, pixels, region, request, run
+from tests.experts.diffusion.asking import SEED, STEPS, Heard, image, pixels, region, request, run
 from unifiedmllm_ros.errors import Cancelled, RequestError
 from unifiedmllm_ros.experts.base import Expert, Request
 from unifiedmllm_ros.experts.diffusion.gligen import GligenLayout

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.experts.diffusion.twins import STEPS, pixels, region, request, run
+from tests.experts.diffusion.asking import STEPS, pixels, region, request, run
 from unifiedmllm_ros.errors import MissingRegionError
 from unifiedmllm_ros.experts.diffusion.gligen import MAX_BOXES, GligenLayout
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.experts.diffusion.twins import image, pixels, request, run
+from tests.experts.diffusion.asking import image, pixels, request, run
 from unifiedmllm_ros.errors import MissingImageError
 from unifiedmllm_ros.experts.diffusion.instruct_pix2pix import InstructPix2Pix, seen_size
 

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.experts.diffusion.twins import Heard, pixels, region, request, rewrite, run
+from tests.experts.diffusion.asking import Heard, pixels, region, request, run
+from tests.experts.diffusion.twins import rewrite
 from unifiedmllm_ros.errors import Cancelled, ConfigError, MissingExtraError, ModelFileError
 from unifiedmllm_ros.experts.diffusion.gligen import GligenLayout
 from unifiedmllm_ros.experts.diffusion.instruct_pix2pix import InstructPix2Pix

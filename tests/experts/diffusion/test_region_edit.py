@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.experts.diffusion.twins import image, pixels, region, request, run
+from tests.experts.diffusion.asking import image, pixels, region, request, run
 from unifiedmllm_ros.errors import MissingImageError, MissingRegionError
 from unifiedmllm_ros.experts.base import ImageResult
 from unifiedmllm_ros.experts.diffusion.region_edit import GligenInpaint, Inpaint

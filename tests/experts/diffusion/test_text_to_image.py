@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.experts.diffusion.twins import STEPS, Heard, pixels, request, run
+from tests.experts.diffusion.asking import STEPS, Heard, pixels, request, run
 from unifiedmllm_ros.cancellation import never
 from unifiedmllm_ros.errors import ExpertError, ModelError
 from unifiedmllm_ros.experts.diffusion.text_to_image import TextToImage

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.experts.diffusion.twins import Heard, image, pixels, request, run
+from tests.experts.diffusion.asking import Heard, image, pixels, request, run
 from unifiedmllm_ros.cancellation import never
 from unifiedmllm_ros.errors import MissingImageError, RequestError
 from unifiedmllm_ros.experts.base import VideoResult
