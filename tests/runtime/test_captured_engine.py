@@ -131,13 +131,13 @@ def test_encoders_take_new_pictures_each_time(pair: tuple[TorchEngine, CapturedE
     reference, engine = pair
     rng = np.random.default_rng(3)
     size = engine.manifest.image_size
-    for count in (1, 1, 2, 1):
-        pixels = rng.random((count, 3, *size), np.float32)
-        before = pixels.copy()
+    pictures = [rng.random((count, 3, *size), np.float32) for count in (1, 1, 2, 1)]
+    copies = [pixels.copy() for pixels in pictures]
+    for pixels in pictures:
         # Convolutions of a GPU sum otherwise.
         said = engine.encode_images(pixels)
         assert_equal([said], [reference.encode_images(pixels)], close=10 * CLOSE)
-        assert np.array_equal(pixels, before)
+    assert all(map(np.array_equal, pictures, copies))
     if engine.manifest.video:
         frames = rng.random((engine.manifest.video.frames, 3, *size), np.float32)
         for each in (frames, frames[::-1].copy()):
@@ -170,6 +170,11 @@ def test_numbers_that_are_not_finite_leave_with_their_memory(device: str) -> Non
     assert not np.isfinite(engine.step([8], cache, broken)).all()
     cache.truncate(1)
     assert_equal([engine.step([8], cache)], [expected[1:]])
+    memory = engine._decoder._free[-1]  # which holds them still
+    assert not torch.isfinite(memory.store).all()
+    fresh = engine.new_cache()
+    assert fresh.buffers.memory is memory
+    assert_equal([engine.step([7, 8], fresh)], [expected])
 
 
 def test_a_step_that_fails_leaves_caches_as_they_were(
@@ -187,8 +192,10 @@ def test_a_step_that_fails_leaves_caches_as_they_were(
         with pytest.raises(ModelError, match='illegal memory access'):
             engine.step([9], cache)
     assert cache.length == 2
+    left = cache.buffers  # what the failed step has written there is not known
     again = engine.new_cache()
     assert_equal([engine.step([9], cache)], [engine.step([7, 8, 9], again, last=1)])
+    assert cache.buffers is not left
 
 
 def test_no_room_for_a_cache_is_an_error_of_gpu_memory(monkeypatch: pytest.MonkeyPatch) -> None:
